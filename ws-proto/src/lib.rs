@@ -1,0 +1,43 @@
+//! Every WebSocket protocol that browsers ever spoke, as a pure state machine: bytes and time in,
+//! events and bytes out. It opens no socket, reads no clock, draws no random number and logs nothing.
+#![cfg_attr(not(feature = "simd"), no_std)]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+// Floor 0: knows nothing else here.
+mod digest;
+mod input;
+mod mask;
+mod time;
+mod utf8;
+// Floor 1: the vocabulary.
+mod close;
+mod error;
+mod limits;
+mod message;
+mod version;
+// Floor 2: heads and frames.
+mod frame;
+mod head;
+// Floor 3: the parts of a handshake and of a connection.
+mod assemble;
+mod handshake;
+mod keepalive;
+// Floor 4: the two roles.
+mod client;
+mod connection;
+mod server;
+
+pub use client::{ClientHandshake, ClientOptions, Nonce};
+pub use close::{Cause, CloseCode, CloseFrame, Closed};
+pub use connection::{Connection, Framed, Role, encode};
+pub use error::{HeadError, ProtocolError, Refusal, SendError};
+pub use head::{HeaderName, HeaderValue, Headers, InvalidHeader, Rejection, Request, RequestHead};
+pub use input::{Input, Output};
+pub use limits::{HeadLimits, Limits};
+pub use message::{Event, Message};
+pub use server::{Answer, Handshake, Ready};
+pub use time::Instant;
+pub use version::{Framing, Version, Versions};

@@ -1,0 +1,70 @@
+//! Every bound and every timeout, each with its reason. Units: bytes and durations.
+
+use crate::version::Versions;
+use core::time::Duration;
+
+/// Bounds of the opening handshake, which hold before the route is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Request line and headers together, in bytes. Browsers with many cookies send up to 8 KiB; 16 KiB.
+    pub max_head: usize,
+    /// Headers in a head; 100.
+    pub max_headers: usize,
+    /// Subprotocols offered; 32.
+    pub max_subprotocols: usize,
+    /// From accept until open, not moved by bytes (a slow handshake is an attack); 10 s.
+    pub handshake_timeout: Duration,
+    /// Versions that are on; all five.
+    pub versions: Versions,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self {
+            max_head: 16 * 1024,
+            max_headers: 100,
+            max_subprotocols: 32,
+            handshake_timeout: Duration::from_secs(10),
+            versions: Versions::ALL,
+        }
+    }
+}
+
+/// Bounds and timeouts of an open connection; one value is shared by all connections of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A message's payload, whole or put together, in bytes; 1 MiB.
+    pub max_message: usize,
+    /// Fragments of one message (tiny fragments cost more than they carry); 16 384.
+    pub max_fragments: u32,
+    /// Empty fragments of one message, the last not counted; 256.
+    pub max_empty_fragments: u32,
+    /// Control frames inside one fragmented message; 1 024. Between messages they are not counted.
+    pub max_control_frames: u32,
+    /// Base-128 digits of a hixie length frame, leading zeros not counted; 9.
+    pub max_length_digits: u8,
+    /// Ping when nothing came for so long; 25 s. `None`: no pings.
+    pub heartbeat: Option<Duration>,
+    /// Without any byte for so long after a ping the peer is given up; 20 s.
+    pub pong_timeout: Duration,
+    /// Close with 1001 when no message came for so long. `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// The closing handshake may take so long; 5 s.
+    pub close_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message: 1024 * 1024,
+            max_fragments: 16_384,
+            max_empty_fragments: 256,
+            max_control_frames: 1_024,
+            max_length_digits: 9,
+            heartbeat: Some(Duration::from_secs(25)),
+            pong_timeout: Duration::from_secs(20),
+            idle_timeout: None,
+            close_timeout: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Time as an argument: milliseconds since any start the caller likes. Knows no clock.
+
+use core::ops::Add;
+use core::time::Duration;
+
+/// A moment, in milliseconds since a start that the caller chose once and keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// Names the moment `milliseconds` after the start.
+    #[must_use]
+    pub const fn at(milliseconds: u64) -> Self {
+        Self(milliseconds)
+    }
+
+    /// Returns the milliseconds since the start.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// Returns how long ago `earlier` was, zero if it lies ahead.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    /// Adds a duration, rounded up to the next millisecond so that no deadline comes early.
+    fn add(self, duration: Duration) -> Self {
+        let rounded = duration.as_nanos().div_ceil(1_000_000);
+        Self(
+            self.0
+                .saturating_add(u64::try_from(rounded).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fraction_of_a_millisecond_never_makes_a_deadline_early() {
+        assert_eq!(Instant::at(5) + Duration::from_micros(1), Instant::at(6));
+        assert_eq!(Instant::at(5) + Duration::from_millis(2), Instant::at(7));
+        assert_eq!(Instant::at(5) + Duration::MAX, Instant::at(u64::MAX));
+    }
+}
