@@ -1,0 +1,34 @@
+//! The only reader of the machine's clocks. Everything else is told what time it is.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+use ws_proto::Instant;
+
+/// Monotonic milliseconds since this clock was made; one a process, so that threads agree.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: std::time::Instant,
+}
+
+impl Clock {
+    /// Starts at zero.
+    #[must_use]
+    pub fn start() -> Self {
+        Self {
+            start: std::time::Instant::now(),
+        }
+    }
+
+    /// Returns the time now.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        Instant::at(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Returns the seconds since 1970, for signatures and for people.
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
+}
