@@ -73,7 +73,7 @@ pub enum HeadError {
     TooManyHeaders,
     /// The request line says HTTP/1.0, as nginx does without `proxy_http_version 1.1`, or something newer than 1.1.
     HttpVersion,
-    /// No `Host`, or more than one, or one that is no host.
+    /// No `Host`, or one that is no host.
     Host,
     /// A header that may stand once stands more often.
     Duplicate,

@@ -21,6 +21,7 @@ mod version;
 // Floor 2: heads and frames.
 mod frame;
 mod head;
+mod headers;
 // Floor 3: the parts of a handshake and of a connection.
 mod assemble;
 mod handshake;
@@ -34,7 +35,8 @@ pub use client::{ClientHandshake, ClientOptions, Nonce};
 pub use close::{Cause, CloseCode, CloseFrame, Closed};
 pub use connection::{Connection, Framed, Role, encode};
 pub use error::{HeadError, ProtocolError, Refusal, SendError};
-pub use head::{HeaderName, HeaderValue, Headers, InvalidHeader, Rejection, Request, RequestHead};
+pub use head::{Request, RequestHead};
+pub use headers::{HeaderName, HeaderValue, Headers, InvalidHeader, Rejection};
 pub use input::{Input, Output};
 pub use limits::{HeadLimits, Limits};
 pub use message::{Event, Message};

@@ -1,12 +1,16 @@
 //! The opening handshake, server role: bytes → request → accept or refuse → connection.
-//! Takes the head (and hixie-76's eight bytes) and not one byte more.
+//! Takes the head (and hixie-76's eight bytes) and not one byte more; knows no routes and makes no decision of its own.
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Role};
+use crate::digest;
 use crate::error::{Refusal, SendError};
-use crate::head::{Headers, Rejection, Request, RequestHead};
+use crate::handshake::{self, Asked, hixie, hybi, refusal};
+use crate::head::{HeadBuffer, Request, RequestHead, RequestLayout};
+use crate::headers::{Headers, Rejection, is_end_to_end, is_host, write_line};
 use crate::input::{Input, Output};
 use crate::limits::{HeadLimits, Limits};
 use crate::time::Instant;
+use crate::version::{Framing, Version, Versions};
 use alloc::string::String;
 use alloc::sync::Arc;
 
@@ -28,23 +32,61 @@ pub struct Answer {
     pub headers: Headers,
     /// Whether the client came over TLS: `wss` in the Location of 75 and 76.
     pub secure: bool,
-    /// The host the client used, if not what `Host` says.
+    /// The host the client used, with its port if the URL has one, if not what `Host` says.
     pub host: Option<String>,
 }
 
 /// An opening handshake, server role.
+///
+/// It ends in one of three ways: [`is_open`](Self::is_open), a refusal that was answered, or silence.
 #[derive(Debug)]
-pub struct Handshake {}
+pub struct Handshake {
+    /// Holds from accept until open, whatever comes.
+    deadline: Instant,
+    allowed: Versions,
+    head: HeadBuffer,
+    layout: Option<RequestLayout>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The head is not whole.
+    Head,
+    /// Somebody decides.
+    Deciding(Asked),
+    /// hixie-76: the 101 is out, `have` of the eight bytes are here.
+    Challenge {
+        numbers: [u32; 2],
+        bytes: [u8; 8],
+        have: usize,
+        limits: Arc<Limits>,
+    },
+    Open {
+        version: Version,
+        limits: Arc<Limits>,
+    },
+    /// Something is wrong, and it may still be told.
+    Refused(Refusal),
+    /// Answered, or past answering.
+    Over,
+}
 
 impl Handshake {
     /// Begins at the moment of accept. The route is not known yet, so only the bounds of the head are.
     #[must_use]
     pub fn new(now: Instant, limits: &HeadLimits) -> Self {
-        let _ = (now, limits);
-        todo!()
+        Self {
+            deadline: now + limits.handshake_timeout,
+            allowed: limits.versions,
+            head: HeadBuffer::default(),
+            layout: None,
+            state: State::Head,
+        }
     }
 
-    /// Takes bytes of the head, or of hixie-76's challenge after [`accept`](Self::accept).
+    /// Takes bytes of the head, or of hixie-76's challenge after [`accept`](Self::accept). `limits` are those given to
+    /// [`new`](Self::new). While somebody decides it takes nothing and returns `None`; once open, nothing and `Open`.
     ///
     /// # Errors
     /// The client's fault: answer with [`refuse`](Self::refuse), flush, close; take nothing more.
@@ -55,26 +97,84 @@ impl Handshake {
         input: &mut Input<'_>,
         out: &mut Output,
     ) -> Result<Option<Ready>, Refusal> {
-        let _ = (now, limits, input, out);
-        todo!()
+        let _ = now; // The deadline is not moved by bytes, and what came in time is not late.
+        match &mut self.state {
+            State::Head => {}
+            State::Deciding(_) => return Ok(None),
+            State::Challenge {
+                numbers,
+                bytes,
+                have,
+                limits,
+            } => {
+                let taken = input.take(bytes.len().saturating_sub(*have));
+                for (to, from) in bytes.iter_mut().skip(*have).zip(taken.iter()) {
+                    *to = *from;
+                    *have += 1;
+                }
+                if *have < bytes.len() {
+                    return Ok(None);
+                }
+                out.extend_from_slice(&digest::challenge_answer(*numbers, *bytes));
+                self.state = State::Open {
+                    version: Version::Hixie76,
+                    limits: Arc::clone(limits),
+                };
+                return Ok(Some(Ready::Open));
+            }
+            State::Open { .. } => return Ok(Some(Ready::Open)),
+            State::Refused(refusal) => return Err(*refusal),
+            State::Over => return Err(Refusal::Silent),
+        }
+        let result = match self.head.collect(input, limits.max_head) {
+            Ok(false) => return Ok(None),
+            Ok(true) => self.read_head(limits),
+            Err(error) => Err(Refusal::Head(error)),
+        };
+        match result {
+            Ok(asked) => {
+                self.state = State::Deciding(asked);
+                Ok(Some(Ready::Request))
+            }
+            Err(refusal) => {
+                self.state = State::Refused(refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn read_head(&mut self, limits: &HeadLimits) -> Result<Asked, Refusal> {
+        let bytes = self.head.as_slice();
+        let layout = RequestLayout::parse(bytes, limits.max_headers).map_err(Refusal::Head)?;
+        let layout = self.layout.insert(layout);
+        handshake::check(RequestHead::new(bytes, layout), limits)
     }
 
     /// Returns the request, once it is whole and valid, as often as wanted.
     #[must_use]
     pub fn request(&self) -> Option<Request<'_>> {
-        todo!()
+        let version = match &self.state {
+            State::Deciding(asked) => asked.version,
+            State::Challenge { .. } => Version::Hixie76,
+            State::Open { version, .. } => *version,
+            State::Head | State::Refused(_) | State::Over => return None,
+        };
+        Some(Request::new(self.head()?, version))
     }
 
     /// Returns the head, once it is whole, also of a request that asks for no WebSocket.
     #[must_use]
     pub fn head(&self) -> Option<RequestHead<'_>> {
-        todo!()
+        let layout = self.layout.as_ref()?;
+        Some(RequestHead::new(self.head.as_slice(), layout))
     }
 
     /// Answers 101. Open at once but for hixie-76, which waits for its eight bytes: [`is_open`](Self::is_open).
+    /// They may be among what was read already: call [`receive`](Self::receive) again.
     ///
     /// # Errors
-    /// Our fault: the subprotocol was not offered, or a header may not be set. Nothing was written.
+    /// Our fault: the subprotocol was not offered, a header may not be set, `host` is no host (also
+    /// [`SendError::Header`]), or there is nothing to decide. Nothing was written.
     pub fn accept(
         &mut self,
         now: Instant,
@@ -82,53 +182,146 @@ impl Handshake {
         limits: Arc<Limits>,
         out: &mut Output,
     ) -> Result<(), SendError> {
-        let _ = (now, answer, limits, out);
-        todo!()
+        let _ = now;
+        let (State::Deciding(asked), Some(request)) = (&self.state, self.request()) else {
+            return Err(SendError::State);
+        };
+        let asked = *asked;
+        let protocol = answer.protocol.as_deref();
+        if protocol.is_some_and(|chosen| request.protocols().all(|offered| offered != chosen)) {
+            return Err(SendError::Subprotocol);
+        }
+        let host = answer.host.as_deref();
+        if !answer.headers.iter().all(|(name, _)| is_end_to_end(name))
+            || host.is_some_and(|host| !is_host(host.as_bytes()))
+        {
+            return Err(SendError::Header);
+        }
+        match asked.version.framing() {
+            Framing::Hixie => hixie::write_answer(&request, answer, &mut out.bytes),
+            Framing::Hybi => hybi::write_answer(&request, protocol, &mut out.bytes),
+        }
+        for (name, value) in answer.headers.iter() {
+            write_line(name, value, &mut out.bytes);
+        }
+        out.extend_from_slice(b"\r\n");
+        self.state = if asked.version == Version::Hixie76 {
+            // The head goes out before the eight bytes are here: proxies hold them back until they have seen it.
+            State::Challenge {
+                numbers: asked.numbers,
+                bytes: [0; 8],
+                have: 0,
+                limits,
+            }
+        } else {
+            State::Open {
+                version: asked.version,
+                limits,
+            }
+        };
+        Ok(())
     }
 
     /// Returns whether [`into_connection`](Self::into_connection) may be called.
     #[must_use]
-    pub fn is_open(&self) -> bool {
-        todo!()
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, State::Open { .. })
     }
 
     /// Answers a refusal, once; nothing after a 101 and nothing for [`Refusal::Silent`]. `retry_after` in seconds, for 503.
     pub fn refuse(&mut self, refusal: Refusal, retry_after: Option<u32>, out: &mut Output) {
-        let _ = (refusal, retry_after, out);
-        todo!()
+        if self.end() {
+            let is_head = self.is_head_request();
+            let bytes = &mut out.bytes;
+            refusal::write_refusal(refusal, self.allowed, retry_after, is_head, bytes);
+        }
     }
 
-    /// Answers with the app's own words, once.
+    /// Answers with the app's own words, once; nothing after a 101.
     pub fn reject(&mut self, rejection: &Rejection, out: &mut Output) {
-        let _ = (rejection, out);
-        todo!()
+        if self.end() {
+            refusal::write_rejection(rejection, self.is_head_request(), &mut out.bytes);
+        }
+    }
+
+    /// Ends the handshake unless it is open, and returns whether an answer may be given.
+    fn end(&mut self) -> bool {
+        let may_answer = match self.state {
+            State::Open { .. } => return false,
+            State::Head | State::Deciding(_) | State::Refused(_) => true,
+            State::Challenge { .. } | State::Over => false,
+        };
+        self.state = State::Over;
+        may_answer
+    }
+
+    fn is_head_request(&self) -> bool {
+        self.head().is_some_and(|head| head.method() == "HEAD")
     }
 
     /// Becomes the connection. `None` unless it is open.
     #[must_use]
     pub fn into_connection(self, now: Instant) -> Option<Connection> {
-        let _ = now;
-        todo!()
+        match self.state {
+            State::Open { version, limits } => {
+                Some(Connection::new(now, version, Role::Server, limits))
+            }
+            State::Head
+            | State::Deciding(_)
+            | State::Challenge { .. }
+            | State::Refused(_)
+            | State::Over => None,
+        }
     }
 
-    /// Says what `now` demands: 408 without a whole head, 503 if the app was silent, silence if hixie-76's bytes are missing.
+    /// Says what the end of the peer's stream means: silence, unless it is open already. A client that stops sending
+    /// before it has its answer is gone; behind most proxies nothing would reach it.
     ///
     /// # Errors
-    /// The deadline has passed.
-    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Refusal> {
+    /// [`Refusal::Silent`]: close.
+    pub fn handle_eof(&mut self, now: Instant) -> Result<(), Refusal> {
         let _ = now;
-        todo!()
+        if self.is_open() {
+            return Ok(());
+        }
+        self.state = State::Over;
+        Err(Refusal::Silent)
     }
 
-    /// Returns the deadline.
+    /// Says what `now` demands: 408 without a whole head, 503 if the app was silent, silence if hixie-76's bytes are
+    /// missing. Early and repeated calls are harmless.
+    ///
+    /// # Errors
+    /// The deadline has passed: answer with [`refuse`](Self::refuse), flush, close.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Refusal> {
+        if self.poll_timeout().is_none_or(|deadline| now < deadline) {
+            return Ok(());
+        }
+        let refusal = match self.state {
+            State::Head => Refusal::Timeout,
+            State::Deciding(_) => Refusal::Unavailable,
+            State::Challenge { .. } | State::Open { .. } | State::Refused(_) | State::Over => {
+                self.state = State::Over;
+                return Err(Refusal::Silent);
+            }
+        };
+        self.state = State::Refused(refusal);
+        Err(refusal)
+    }
+
+    /// Returns the deadline, while something is waited for.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Head | State::Deciding(_) | State::Challenge { .. } => Some(self.deadline),
+            State::Open { .. } | State::Refused(_) | State::Over => None,
+        }
     }
 
     /// Returns how many bytes of heap it holds.
     #[must_use]
     pub fn memory(&self) -> usize {
-        todo!()
+        let layout = self.layout.as_ref().map_or(0, RequestLayout::memory);
+        self.head.memory() + layout
     }
 }
