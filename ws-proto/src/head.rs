@@ -63,9 +63,7 @@ impl<'a> RequestHead<'a> {
 
     /// Walks through all headers in the order in which they came, values as bytes.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        let bytes = self.bytes;
-        let fields = self.layout.fields.iter();
-        fields.map(move |field| (field.name.text(bytes), field.value.of(bytes)))
+        self.fields().iter()
     }
 
     /// Returns the value of a cookie, over all `Cookie` lines and both joiners, `; ` and `, `: some proxies join two
@@ -192,6 +190,12 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// Walks through all of them in the order in which they came.
+    pub(crate) fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        let fields = self.fields.iter();
+        fields.map(move |field| (field.name.text(self.bytes), field.value.of(self.bytes)))
+    }
+
     /// Walks through the values under a name, any case, in the order in which they came.
     pub(crate) fn values<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         self.fields

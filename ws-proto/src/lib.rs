@@ -31,7 +31,7 @@ mod client;
 mod connection;
 mod server;
 
-pub use client::{ClientHandshake, ClientOptions, Nonce};
+pub use client::{ClientError, ClientHandshake, ClientOptions, Nonce};
 pub use close::{Cause, CloseCode, CloseFrame, Closed};
 pub use connection::{Connection, Framed, Role, encode};
 pub use error::{HeadError, ProtocolError, Refusal, SendError};

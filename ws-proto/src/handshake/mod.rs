@@ -148,6 +148,6 @@ fn check_protocols(request: &Request<'_>, max_subprotocols: usize) -> Result<(),
 }
 
 /// Returns whether this is UTF-8 without control characters, C1 included.
-fn is_plain_text(value: &[u8]) -> bool {
+pub(crate) fn is_plain_text(value: &[u8]) -> bool {
     core::str::from_utf8(value).is_ok_and(|text| !text.chars().any(char::is_control))
 }
