@@ -79,6 +79,28 @@ pub struct CloseFrame {
     pub reason: String,
 }
 
+impl CloseFrame {
+    /// Parses the payload of a close frame: nothing, or a code and a reason. [RFC 6455, 5.5.1]
+    ///
+    /// # Errors
+    /// The peer's fault: one byte, a code that must not be sent, a reason that is not UTF-8.
+    pub(crate) fn parse(payload: &[u8], takes_1004: bool) -> Result<Self, ProtocolError> {
+        let Some((code, reason)) = payload.split_first_chunk::<2>() else {
+            return match payload {
+                [] => Ok(Self::default()),
+                _ => Err(ProtocolError::CloseFrame),
+            };
+        };
+        let code = CloseCode::received(u16::from_be_bytes(*code), takes_1004)
+            .ok_or(ProtocolError::CloseFrame)?;
+        let reason = core::str::from_utf8(reason).map_err(|_| ProtocolError::Utf8)?;
+        Ok(Self {
+            code: Some(code),
+            reason: String::from(reason),
+        })
+    }
+}
+
 /// Returns the longest prefix of `reason` that fits a close frame (123 bytes) and ends between characters. [RFC 6455, 5.5]
 #[must_use]
 pub(crate) fn fitting_reason(reason: &str) -> &str {
@@ -100,6 +122,27 @@ pub struct Closed {
     pub code: Option<CloseCode>,
     /// The reason that came with it.
     pub reason: String,
+}
+
+impl Closed {
+    /// Describes an end that no closing handshake made clean, with the cause's own code and words.
+    pub(crate) fn by(cause: Cause) -> Self {
+        let (code, reason) = match cause {
+            Cause::Protocol(error) => (Some(error.close_code()), error.reason()),
+            Cause::Idle => (Some(CloseCode::GOING_AWAY), "idle"),
+            Cause::ClosedByPeer
+            | Cause::ClosedByUs
+            | Cause::Eof
+            | Cause::PongMissed
+            | Cause::CloseTimeout => (None, ""),
+        };
+        Self {
+            cause,
+            clean: false,
+            code,
+            reason: String::from(reason),
+        }
+    }
 }
 
 /// Why a connection ended.
@@ -134,6 +177,26 @@ mod tests {
         for code in [1000, 1003, 1007, 1014, 3000, 4999] {
             assert_eq!(CloseCode::new(code).map(CloseCode::get), Some(code));
         }
+    }
+
+    #[test]
+    fn a_close_frame_says_nothing_or_a_code_and_a_reason() {
+        fn check(payload: &[u8], expected: Result<(Option<u16>, &str), ProtocolError>) {
+            let frame = CloseFrame::parse(payload, false);
+            let found = frame
+                .as_ref()
+                .map(|frame| (frame.code.map(CloseCode::get), frame.reason.as_str()))
+                .map_err(|error| *error);
+            assert_eq!(found, expected, "{payload:?}");
+        }
+        check(b"", Ok((None, "")));
+        check(b"\x03\xe8", Ok((Some(1000), "")));
+        check(b"\x0f\xa0bye", Ok((Some(4000), "bye")));
+        check(b"\x03", Err(ProtocolError::CloseFrame));
+        check(b"\x03\xec", Err(ProtocolError::CloseFrame)); // 1004
+        check(b"\x03\xed", Err(ProtocolError::CloseFrame)); // 1005
+        check(b"\x03\xe8\xff", Err(ProtocolError::Utf8));
+        assert!(CloseFrame::parse(b"\x03\xec", true).is_ok());
     }
 
     #[test]

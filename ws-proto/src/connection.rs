@@ -1,15 +1,24 @@
 //! After the handshake, both roles: events out, bytes out, deadline out.
 //! Knows no socket and no clock; one method call is one input.
 
-use crate::close::{CloseCode, Closed};
-use crate::error::SendError;
+use crate::assemble::Assembler;
+use crate::close::{Cause, CloseCode, CloseFrame, Closed, fitting_reason};
+use crate::error::{ProtocolError, SendError};
+use crate::frame::hybi::Opcode;
+use crate::frame::{Control, Decoder, Piece, hixie, hybi};
 use crate::input::{Input, Output};
+use crate::keepalive::{Due, Keepalive, at_least_a_tick};
 use crate::limits::Limits;
+use crate::mask::Keys;
 use crate::message::{Event, Message};
 use crate::time::Instant;
+use crate::utf8;
 use crate::version::{Framing, Version};
+use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// Which end of the connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +43,7 @@ pub struct Framed {
 impl Framed {
     /// Returns the bytes before the payload.
     #[must_use]
+    #[inline]
     pub fn head(&self) -> &[u8] {
         self.head
             .get(..usize::from(self.head_len))
@@ -51,48 +61,126 @@ impl Framed {
 ///
 /// # Errors
 /// Our fault: binary in the hixie framing.
+#[inline]
 pub fn encode(
     framing: Framing,
     message: &Message<'_>,
     bytes: &mut Vec<u8>,
 ) -> Result<(), SendError> {
-    let _ = (framing, message, bytes);
-    todo!()
+    match (framing, message) {
+        (Framing::Hybi, message) => hybi::encode(
+            Opcode::of_message(message.is_binary()),
+            message.payload(),
+            None,
+            bytes,
+        ),
+        (Framing::Hixie, Message::Text(text)) => hixie::encode(text, bytes),
+        (Framing::Hixie, Message::Binary(_)) => return Err(SendError::NoBinary),
+    }
+    Ok(())
 }
 
-/// An open (or closing, or closed) connection.
+/// How far it is; each state carries its own deadlines, so none is left to cancel.
 #[derive(Debug)]
-pub struct Connection {}
+enum State {
+    Open(Keepalive),
+    /// Our close was sent.
+    Closing {
+        give_up_at: Instant,
+        /// How it will have ended when the peer agrees.
+        closed: Box<Closed>,
+    },
+    Closed(Box<Closed>),
+}
+
+/// An open (or closing, or closed) connection. Idle, it holds no heap but its share of the limits.
+#[derive(Debug)]
+pub struct Connection {
+    state: State,
+    decoder: Decoder,
+    assembler: Assembler,
+    limits: Arc<Limits>,
+    /// A client has masking keys, a server none.
+    keys: Option<Box<Keys>>,
+    version: Version,
+}
 
 impl Connection {
     /// Opens one as the handshake leaves it.
     #[must_use]
     pub fn new(now: Instant, version: Version, role: Role, limits: Arc<Limits>) -> Self {
-        let _ = (now, version, role, limits);
-        todo!()
+        let keys = match role {
+            Role::Server => None,
+            Role::Client { mask_seed } => Some(Box::new(Keys::new(mask_seed))),
+        };
+        Self {
+            state: State::Open(Keepalive::new(now, version.has_ping())),
+            decoder: Decoder::new(version, keys.is_none()),
+            assembler: Assembler::default(),
+            limits,
+            keys,
+            version,
+        }
     }
 
     /// Returns the version.
     #[must_use]
-    pub fn version(&self) -> Version {
-        todo!()
+    pub const fn version(&self) -> Version {
+        self.version
     }
 
     /// Takes bytes up to the next event. Call until `None`, or stop after any event: what `input` still holds is the caller's.
     /// Replies that the protocol owes (pong, close) are appended to `out`. After the end everything is taken and dropped.
+    #[inline]
     pub fn receive<'b>(
         &mut self,
         now: Instant,
         input: &mut Input<'b>,
         out: &mut Output,
     ) -> Option<Event<'b>> {
-        let _ = (now, input, out);
-        todo!()
+        if input.is_empty() {
+            return None;
+        }
+        if self.assembler.is_empty()
+            && let State::Open(keepalive) = &mut self.state
+        {
+            // A message that is one whole frame, as nearly all are: no copy, no state, no heap.
+            match &mut self.decoder {
+                Decoder::Hybi(decoder) => {
+                    if let Some((binary, payload)) = decoder.whole(input, self.limits.max_message) {
+                        keepalive.hear(now);
+                        keepalive.note_message(now);
+                        if binary {
+                            return Some(Event::Message(Message::binary(payload)));
+                        }
+                        if let Ok(text) = utf8::prove(payload) {
+                            return Some(Event::Message(Message::text(text)));
+                        }
+                        self.fail(ProtocolError::Utf8, input, out);
+                        return None;
+                    }
+                }
+                Decoder::Hixie(decoder) => {
+                    if let Some(text) = decoder.whole(input, self.limits.max_message) {
+                        keepalive.hear(now);
+                        keepalive.note_message(now);
+                        return Some(Event::Message(Message::Text(utf8::replace(text))));
+                    }
+                }
+            }
+        }
+        self.receive_pieces(now, input, out)
     }
 
     /// In a long frame: room at the end of the message to read straight into; never past the frame.
+    ///
+    /// Offered for binary messages of which more than 16 KiB of a frame are to come: 64 KiB first, then as much as came
+    /// already. `None` is no fault: read into a buffer of your own, then.
     pub fn read_into(&mut self) -> Option<&mut [u8]> {
-        todo!()
+        match &self.decoder {
+            Decoder::Hybi(decoder) => self.assembler.room(decoder.left()),
+            Decoder::Hixie(_) => None,
+        }
     }
 
     /// Says that `count` bytes were read into [`read_into`](Self::read_into)'s room.
@@ -102,94 +190,373 @@ impl Connection {
         count: usize,
         out: &mut Output,
     ) -> Option<Event<'static>> {
-        let _ = (now, count, out);
-        todo!()
+        let Decoder::Hybi(decoder) = &mut self.decoder else {
+            return None;
+        };
+        let bytes = self.assembler.fill(count)?;
+        if bytes.is_empty() {
+            return None;
+        }
+        let end = decoder.unmask(bytes);
+        self.hear(now);
+        if !end {
+            return None;
+        }
+        match self.assembler.end_frame() {
+            Ok(message) => {
+                let message = message?;
+                self.note_message(now);
+                Some(Event::Message(message))
+            }
+            Err(error) => {
+                self.fail(error, &mut Input::default(), out);
+                None
+            }
+        }
     }
 
     /// Appends a message.
     ///
     /// # Errors
     /// Ours: the connection is closing, or the version has no binary. Nothing was appended.
+    #[inline]
     pub fn send(
         &mut self,
-        now: Instant,
+        _now: Instant,
         message: Message<'_>,
         out: &mut Output,
     ) -> Result<(), SendError> {
-        let _ = (now, message, out);
-        todo!()
+        let framing = self.admit(message.is_binary())?;
+        match (&mut self.keys, framing) {
+            (Some(keys), Framing::Hybi) => {
+                let opcode = Opcode::of_message(message.is_binary());
+                hybi::encode(opcode, message.payload(), Some(keys.next()), &mut out.bytes);
+                Ok(())
+            }
+            (None, Framing::Hybi) | (_, Framing::Hixie) => {
+                encode(framing, &message, &mut out.bytes)
+            }
+        }
     }
 
     /// Returns what to write around a payload that the driver writes itself (server role only).
     ///
     /// # Errors
-    /// As [`send`](Self::send).
-    pub fn frame(&mut self, now: Instant, message: &Message<'_>) -> Result<Framed, SendError> {
-        let _ = (now, message);
-        todo!()
+    /// As [`send`](Self::send), and [`SendError::State`] in the client role, which must mask.
+    #[inline]
+    pub fn frame(&mut self, _now: Instant, message: &Message<'_>) -> Result<Framed, SendError> {
+        Ok(match self.admits(message.is_binary())? {
+            Framing::Hybi => {
+                let opcode = Opcode::of_message(message.is_binary());
+                let (head, head_len) = hybi::head(opcode, message.payload().len());
+                Framed {
+                    head,
+                    head_len,
+                    tail: &[],
+                }
+            }
+            Framing::Hixie => Framed {
+                head: [0; 10],
+                head_len: 1,
+                tail: &[0xff],
+            },
+        })
     }
 
     /// Returns which bytes of a broadcast are for this peer.
     ///
     /// # Errors
-    /// As [`send`](Self::send); decides, so that nothing follows a close.
+    /// As [`frame`](Self::frame); decides, so that nothing follows a close.
+    #[inline]
     pub fn admits(&self, binary: bool) -> Result<Framing, SendError> {
-        let _ = binary;
-        todo!()
+        if self.keys.is_some() {
+            return Err(SendError::State);
+        }
+        self.admit(binary)
     }
 
     /// Begins the closing handshake; a reason over 123 bytes is cut. No-op when closing already.
-    /// hixie-75 is closed at once: the driver flushes and shuts down.
+    /// hixie-75 is closed at once: the driver flushes and shuts down. A code that must not be sent (1005, 1006) sends none.
     pub fn close(&mut self, now: Instant, code: CloseCode, reason: &str, out: &mut Output) {
-        let _ = (now, code, reason, out);
-        todo!()
+        let code = CloseCode::received(code.get(), self.version.takes_1004());
+        let reason = code.map_or("", |_| fitting_reason(reason));
+        self.begin_close(now, Cause::ClosedByUs, code, reason, out);
     }
 
     /// Stops the pong and idle deadlines while the driver does not read; pings still go out. Closing is never paused.
-    pub fn pause(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+    pub fn pause(&mut self, _now: Instant) {
+        if let State::Open(keepalive) = &mut self.state {
+            keepalive.pause();
+        }
     }
 
     /// Starts them again in full.
     pub fn resume(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        if let State::Open(keepalive) = &mut self.state {
+            keepalive.resume(now);
+        }
     }
 
-    /// The peer's stream ended.
-    pub fn handle_eof(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+    /// The peer's stream ended. In hixie-75 that is the one way to close, and clean between frames.
+    pub fn handle_eof(&mut self, _now: Instant) {
+        let clean = !self.version.has_closing_handshake() && self.decoder.is_between_frames();
+        let mut closed = match &mut self.state {
+            State::Open(_) => Box::new(Closed::by(Cause::Eof)),
+            State::Closing { closed, .. } => closed.clone(),
+            State::Closed(_) => return,
+        };
+        closed.clean = clean;
+        self.end(closed);
     }
 
     /// Does what `now` demands: ping, give up, close. Early or repeated calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Output) {
-        let _ = (now, out);
-        todo!()
+        match &mut self.state {
+            State::Open(keepalive) => match keepalive.due(now, &self.limits) {
+                Due::Nothing => {}
+                Due::Ping(payload) => self.send_control(Control::Ping, &payload, out),
+                Due::PongMissed => self.end(Box::new(Closed::by(Cause::PongMissed))),
+                Due::Idle => {
+                    let Closed { code, reason, .. } = Closed::by(Cause::Idle);
+                    self.begin_close(now, Cause::Idle, code, &reason, out);
+                }
+            },
+            State::Closing { give_up_at, closed } if *give_up_at <= now => {
+                let mut closed = closed.clone();
+                closed.cause = Cause::CloseTimeout;
+                self.end(closed);
+            }
+            State::Closing { .. } | State::Closed(_) => {}
+        }
     }
 
     /// Returns the next deadline. After `handle_timeout(now)` it is never `<= now`.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        match &self.state {
+            State::Open(keepalive) => keepalive.deadline(&self.limits),
+            State::Closing { give_up_at, .. } => Some(*give_up_at),
+            State::Closed(_) => None,
+        }
     }
 
     /// Returns whether our close was sent or the peer's came: nothing can be sent any more.
     #[must_use]
-    pub fn is_closing(&self) -> bool {
-        todo!()
+    #[inline]
+    pub const fn is_closing(&self) -> bool {
+        !matches!(self.state, State::Open(_))
     }
 
     /// Returns how it ended, once it has: flush, then close the socket.
     #[must_use]
+    #[inline]
     pub fn closed(&self) -> Option<&Closed> {
-        todo!()
+        match &self.state {
+            State::Closed(closed) => Some(closed),
+            State::Open(_) | State::Closing { .. } => None,
+        }
     }
 
-    /// Returns how many bytes of heap it holds: an unfinished message, a close reason.
+    /// Returns how many bytes of heap it holds: an unfinished message, a close reason, a client's keys.
     #[must_use]
     pub fn memory(&self) -> usize {
-        todo!()
+        let closed = match &self.state {
+            State::Open(_) => 0,
+            State::Closing { closed, .. } | State::Closed(closed) => {
+                size_of::<Closed>() + closed.reason.capacity()
+            }
+        };
+        let keys = self.keys.as_ref().map_or(0, |_| size_of::<Keys>());
+        self.decoder.memory() + self.assembler.memory() + closed + keys
     }
+
+    /// What [`receive`](Self::receive) does with everything but a whole message.
+    #[inline(never)]
+    fn receive_pieces<'b>(
+        &mut self,
+        now: Instant,
+        input: &mut Input<'b>,
+        out: &mut Output,
+    ) -> Option<Event<'b>> {
+        self.hear(now);
+        while !matches!(self.state, State::Closed(_)) {
+            match self.next_event(now, input, out) {
+                Ok(Some(Step::Event(event))) => return Some(event),
+                Ok(Some(Step::Nothing)) => {}
+                Ok(None) => return None,
+                Err(error) => self.fail(error, input, out),
+            }
+        }
+        input.take(usize::MAX);
+        None
+    }
+
+    /// Takes one piece; `None` when more bytes are needed.
+    fn next_event<'b>(
+        &mut self,
+        now: Instant,
+        input: &mut Input<'b>,
+        out: &mut Output,
+    ) -> Result<Option<Step<'b>>, ProtocolError> {
+        let Some(piece) = self.decoder.decode(input, &self.limits)? else {
+            return Ok(None);
+        };
+        let event = match piece {
+            Piece::Begin { kind, last, length } => {
+                self.assembler.begin(kind, last, length, &self.limits)?;
+                None
+            }
+            Piece::Payload { bytes, end } => {
+                let message = self.assembler.push(bytes, end, &self.limits)?;
+                if message.is_some() {
+                    self.note_message(now);
+                }
+                message.map(Event::Message)
+            }
+            Piece::Control { control, payload } => {
+                self.assembler.count_control_frame(&self.limits)?;
+                match control {
+                    Control::Close => {
+                        self.agree(&payload, out)?;
+                        None
+                    }
+                    // After our close nothing follows, not even a pong.
+                    Control::Ping if self.is_closing() => None,
+                    Control::Ping => {
+                        self.send_control(Control::Pong, &payload, out);
+                        Some(Event::Ping)
+                    }
+                    Control::Pong => self.take_pong(now, &payload).map(Event::Pong),
+                }
+            }
+        };
+        Ok(Some(event.map_or(Step::Nothing, Step::Event)))
+    }
+
+    /// Ends the connection by the peer's close, which is answered unless it is itself an answer. [RFC 6455, 5.5.1]
+    fn agree(&mut self, payload: &[u8], out: &mut Output) -> Result<(), ProtocolError> {
+        let frame = CloseFrame::parse(payload, self.version.takes_1004())?;
+        let closed = if let State::Closing { closed, .. } = &mut self.state {
+            let mut closed = closed.clone();
+            closed.clean = true;
+            closed
+        } else {
+            self.send_close(frame.code, "", out);
+            Box::new(Closed {
+                cause: Cause::ClosedByPeer,
+                clean: true,
+                code: frame.code,
+                reason: frame.reason,
+            })
+        };
+        self.end(closed);
+        Ok(())
+    }
+
+    /// Ends the connection because the peer broke the protocol, and tells it why if nothing was said before.
+    #[cold]
+    fn fail(&mut self, error: ProtocolError, input: &mut Input<'_>, out: &mut Output) {
+        if !self.is_closing() {
+            let code = self.version.close_code(error.close_code());
+            self.send_close(code, error.reason(), out);
+        }
+        self.end(Box::new(Closed::by(Cause::Protocol(error))));
+        input.take(usize::MAX);
+    }
+
+    fn begin_close(
+        &mut self,
+        now: Instant,
+        cause: Cause,
+        code: Option<CloseCode>,
+        reason: &str,
+        out: &mut Output,
+    ) {
+        if self.is_closing() {
+            return;
+        }
+        let mut closed = Box::new(Closed {
+            cause,
+            clean: false,
+            code,
+            reason: String::from(reason),
+        });
+        if self.version.has_closing_handshake() {
+            let code = code.and_then(|code| self.version.close_code(code));
+            self.send_close(code, reason, out);
+            self.state = State::Closing {
+                give_up_at: now + at_least_a_tick(self.limits.close_timeout),
+                closed,
+            };
+        } else {
+            closed.clean = true; // There is nothing that the peer could still say to it.
+            self.end(closed);
+        }
+    }
+
+    /// Enters the last state and gives back what an unfinished message held.
+    fn end(&mut self, closed: Box<Closed>) {
+        self.state = State::Closed(closed);
+        self.assembler = Assembler::default();
+        self.decoder = Decoder::new(self.version, self.keys.is_none());
+    }
+
+    /// Appends a close frame; without a code it is empty.
+    fn send_close(&mut self, code: Option<CloseCode>, reason: &str, out: &mut Output) {
+        match self.version.framing() {
+            Framing::Hybi => {
+                let mut payload = Vec::new();
+                if let Some(code) = code {
+                    payload.extend_from_slice(&code.get().to_be_bytes());
+                    payload.extend_from_slice(reason.as_bytes());
+                }
+                self.send_control(Control::Close, &payload, out);
+            }
+            Framing::Hixie if self.version.has_closing_handshake() => {
+                out.bytes.extend_from_slice(&hixie::CLOSE);
+            }
+            Framing::Hixie => {}
+        }
+    }
+
+    fn send_control(&mut self, control: Control, payload: &[u8], out: &mut Output) {
+        let key = self.keys.as_mut().map(|keys| keys.next());
+        hybi::encode(Opcode::Control(control), payload, key, &mut out.bytes);
+    }
+
+    #[inline]
+    fn admit(&self, binary: bool) -> Result<Framing, SendError> {
+        if self.is_closing() {
+            return Err(SendError::Closed);
+        }
+        if binary && !self.version.has_binary() {
+            return Err(SendError::NoBinary);
+        }
+        Ok(self.version.framing())
+    }
+
+    fn hear(&mut self, now: Instant) {
+        if let State::Open(keepalive) = &mut self.state {
+            keepalive.hear(now);
+        }
+    }
+
+    fn note_message(&mut self, now: Instant) {
+        if let State::Open(keepalive) = &mut self.state {
+            keepalive.note_message(now);
+        }
+    }
+
+    fn take_pong(&mut self, now: Instant, payload: &[u8]) -> Option<Duration> {
+        match &mut self.state {
+            State::Open(keepalive) => keepalive.take_pong(now, payload),
+            State::Closing { .. } | State::Closed(_) => None,
+        }
+    }
+}
+
+/// What one piece came to.
+enum Step<'b> {
+    Nothing,
+    Event(Event<'b>),
 }

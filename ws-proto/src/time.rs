@@ -31,11 +31,15 @@ impl Add<Duration> for Instant {
     type Output = Self;
 
     /// Adds a duration, rounded up to the next millisecond so that no deadline comes early.
+    #[inline]
     fn add(self, duration: Duration) -> Self {
-        let rounded = duration.as_nanos().div_ceil(1_000_000);
+        let fraction = duration.subsec_nanos().div_ceil(1_000_000);
         Self(
-            self.0
-                .saturating_add(u64::try_from(rounded).unwrap_or(u64::MAX)),
+            duration
+                .as_secs()
+                .saturating_mul(1_000)
+                .saturating_add(fraction.into())
+                .saturating_add(self.0),
         )
     }
 }

@@ -87,6 +87,11 @@ impl Version {
         }
     }
 
+    /// Returns whether 1004 may be received: "too large" in the drafts, reserved in RFC 6455.
+    pub(crate) const fn takes_1004(self) -> bool {
+        matches!(self, Self::Hybi07 | Self::Hybi08)
+    }
+
     /// Returns the number: 75, 76, or the value of `Sec-WebSocket-Version`.
     #[must_use]
     pub const fn number(self) -> u8 {
