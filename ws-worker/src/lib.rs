@@ -8,11 +8,13 @@ pub mod config;
 pub mod counters;
 // Floor 1: the vocabulary and the parts of a turn.
 pub mod command;
+mod forwarded;
 mod mailbox;
 mod process;
+mod proxy_protocol;
 mod source;
 // Floor 2: handlers and the things that live in the loop.
-pub mod control;
+mod control;
 pub mod handler;
 pub mod hook;
 
