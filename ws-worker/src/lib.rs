@@ -9,6 +9,7 @@ pub mod counters;
 // Floor 1: the vocabulary and the parts of a turn.
 pub mod command;
 mod forwarded;
+pub mod log;
 mod mailbox;
 mod process;
 mod proxy_protocol;
@@ -17,7 +18,10 @@ mod source;
 mod control;
 pub mod handler;
 pub mod hook;
+// Floor 4: threads and signals.
+pub mod supervisor;
 
 pub use command::SocketId;
+pub use config::Config;
 pub use handler::{Connecting, Decision, End, Handler, Socket};
 pub use ws_proto::{CloseCode, Headers, Message, Rejection, Version};

@@ -1,9 +1,30 @@
-//! The configuration as meant: checked values, ready to use. How it is written in a file is `raw`'s affair.
+//! The configuration as meant: checked values, ready to use. How it is written in a file is `raw`'s affair, how the
+//! one becomes the other `mean`'s.
+
+mod app_url;
+mod error;
+mod flags;
+mod key;
+mod layers;
+mod mean;
+mod origin;
+mod raw;
+mod read;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod unit;
+mod warn;
+
+pub use error::ConfigError;
+pub use flags::{BadFlag, Flags, Overrides};
+pub use origin::{Origin, origin_allowed};
 
 use crate::command::RouteId;
 use ipnet::IpNet;
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use ws_proto::{HeadLimits, Limits, Versions};
@@ -31,6 +52,92 @@ pub struct Config {
     pub drain: Duration,
     /// Where closed hooks survive; `None` is off.
     pub journal: Option<PathBuf>,
+    /// One line for each option that weakens the worker, to be logged at start.
+    pub warnings: Vec<String>,
+}
+
+impl Default for Config {
+    /// No listeners and no routes: what an embedding program fills in.
+    fn default() -> Self {
+        Self {
+            listeners: Vec::new(),
+            threads: std::thread::available_parallelism()
+                .map_or(1, |n| u8::try_from(n.get()).unwrap_or(u8::MAX)),
+            worker: host_name(),
+            trusted_proxies: Vec::new(),
+            control: None,
+            routes: Vec::new(),
+            head: HeadLimits::default(),
+            bounds: Bounds::default(),
+            drain: Duration::from_secs(20),
+            journal: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file; flags win over it.
+    ///
+    /// # Errors
+    /// The operator's: the file cannot be read, or says something that cannot be meant.
+    pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::file(path, format!("cannot be read: {error}")))?;
+        let source = error::Source(Some((path, &text)));
+        raw::Table::parse(&text)
+            .and_then(|file| mean::config(&source, &file, &overrides.0, mean::Routes::Written))
+            .map_err(|wrong| source.error(wrong))
+    }
+
+    /// Takes flags alone: one route, `/`, whose hooks go to `--app`.
+    ///
+    /// # Errors
+    /// The operator's: a flag says something that cannot be meant, or there is no app.
+    pub fn from_flags(overrides: &Overrides) -> Result<Self, ConfigError> {
+        Self::without_file(overrides, mean::Routes::Written)
+    }
+
+    /// Makes the demo: its page at `/`, and what the page talks to.
+    ///
+    /// # Errors
+    /// The operator's: a flag says something that cannot be meant.
+    pub fn demo(overrides: &Overrides) -> Result<Self, ConfigError> {
+        let routes = vec![
+            ("/", Target::Page(DEMO_PAGE)),
+            ("/echo", Target::Echo),
+            ("/chat", Target::Chat),
+            ("/version", Target::Version),
+        ];
+        Self::without_file(overrides, mean::Routes::Given(routes))
+    }
+
+    fn without_file(overrides: &Overrides, routes: mean::Routes) -> Result<Self, ConfigError> {
+        let source = error::Source(None);
+        mean::config(&source, &raw::Table::default(), &overrides.0, routes)
+            .map_err(|wrong| source.error(wrong))
+    }
+
+    /// Finds the route of a request's path: the longest prefix, at a segment's border. A query is not looked at.
+    #[must_use]
+    pub fn route_for(&self, path: &str) -> Option<&Arc<Route>> {
+        self.routes
+            .iter()
+            .filter(|route| route.holds(path))
+            .max_by_key(|route| route.path.len())
+    }
+}
+
+/// One file, no other assets.
+const DEMO_PAGE: &str = include_str!("../demo/page.html");
+
+/// Returns what the host calls itself, as far as that can stand in a header.
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    match name.nodename().to_str() {
+        Ok(name) if layers::is_worker_name(name) => name.to_owned(),
+        Ok(_) | Err(_) => "ws-worker".to_owned(),
+    }
 }
 
 /// Bounds of the whole process.
@@ -46,6 +153,31 @@ pub struct Bounds {
     pub max_per_peer: Option<usize>,
     /// A control request's body, bytes; 16 MiB.
     pub max_control_body: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            max_connections: descriptor_limit().map_or(65_536, |limit| {
+                limit.saturating_sub(RESERVED_DESCRIPTORS).clamp(1, 65_536)
+            }),
+            max_handshakes: 1_024,
+            memory: 256 * 1024 * 1024,
+            max_per_peer: None,
+            max_control_body: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// Descriptors that are no client's: listeners, wakers, connections to apps, files.
+const RESERVED_DESCRIPTORS: usize = 64;
+
+/// Returns how many descriptors the process may have once the soft limit is raised; `None`: no limit.
+fn descriptor_limit() -> Option<usize> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit
+        .maximum
+        .map(|n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
 /// One address that is listened on.
@@ -70,6 +202,17 @@ pub enum Address {
     Descriptor(i32),
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
+            Self::Descriptor(number) => write!(f, "fd:{number}"),
+        }
+    }
+}
+
 /// The control API's listener.
 #[derive(Clone, Debug)]
 pub struct Control {
@@ -83,8 +226,8 @@ pub struct Control {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub Vec<u8>);
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
 }
@@ -118,6 +261,34 @@ pub struct Route {
     pub max_meta: usize,
 }
 
+impl Route {
+    /// Makes a route with the defaults of every limit.
+    #[must_use]
+    pub fn new(id: RouteId, path: impl Into<String>, target: Target) -> Self {
+        Self {
+            id,
+            path: path.into(),
+            target,
+            limits: Arc::new(Limits::default()),
+            versions: Versions::ALL,
+            allowed_origins: None,
+            max_output: 1024 * 1024,
+            stall_timeout: Duration::from_secs(30),
+            heartbeat_text: None,
+            max_groups: 64,
+            max_group_name: 128,
+            max_meta: 8 * 1024,
+        }
+    }
+
+    /// Returns whether a request's path is this route's or lies below it.
+    fn holds(&self, path: &str) -> bool {
+        let prefix = self.path.trim_end_matches('/');
+        path.strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+    }
+}
+
 /// What answers on a route.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -129,28 +300,10 @@ pub enum Target {
     Handler(usize),
     /// The demo's page, for browsers that ask without a WebSocket; sockets of this path get 404.
     Page(&'static str),
+    /// The version's name is sent on open, then every message goes back: how the demo's page learns what it speaks.
+    Version,
     /// An app is told by hooks.
     Hooks(Arc<Hooks>),
-}
-
-/// An origin that may come in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// `https://www.example.org`, lower case, default port left out.
-    Exact(String),
-    /// `https://*.example.org`: scheme (absent: any), suffix with its dot, port text (`:8443` or empty).
-    Subdomains {
-        /// `https`, or any.
-        scheme: Option<String>,
-        /// `.example.org`.
-        suffix: String,
-        /// `:8443`, or empty.
-        port: String,
-    },
-    /// The literal `null`.
-    Null,
-    /// No origin at all.
-    Absent,
 }
 
 /// A text heartbeat, the way of 75 and 76.
@@ -165,7 +318,7 @@ pub struct HeartbeatText {
 /// Where a route's hooks go, and how.
 #[derive(Clone, Debug)]
 pub struct Hooks {
-    /// A number a distinct app, for pools and permits.
+    /// A number a distinct app, for pools and permits: routes with the same URL have the same app.
     pub app: usize,
     /// The app's address and path template.
     pub url: AppUrl,
@@ -195,6 +348,32 @@ pub struct Hooks {
     pub max_hook_answer: usize,
 }
 
+impl Hooks {
+    /// Hooks in flight to an app unless it says otherwise.
+    const CONCURRENCY: usize = 32;
+
+    /// Makes hooks to an app with all defaults.
+    #[must_use]
+    pub fn new(app: usize, url: AppUrl) -> Self {
+        Self {
+            app,
+            url,
+            dialect: Dialect::Plain,
+            concurrency: Self::CONCURRENCY,
+            hook_timeout: Duration::from_secs(30),
+            give_up: Duration::from_secs(60),
+            retry: Retry::Unknown,
+            forward_headers: layers::forwarded(),
+            started: false,
+            server_name: None,
+            secrets: Vec::new(),
+            queue_messages: 64,
+            queue_bytes: 1024 * 1024,
+            max_hook_answer: 1024 * 1024,
+        }
+    }
+}
+
 /// `http://127.0.0.1:8080/ws/{event}/{path}` or `http+unix:///run/app.sock:/ws`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppUrl {
@@ -204,6 +383,15 @@ pub struct AppUrl {
     pub host: String,
     /// The path, with `{event}` and `{path}` as they stand; begins with a slash. May hold a query.
     pub path: String,
+}
+
+impl fmt::Display for AppUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            AppAddress::Tcp(_) => write!(f, "http://{}{}", self.host, self.path),
+            AppAddress::Unix(socket) => write!(f, "http+unix://{}:{}", socket.display(), self.path),
+        }
+    }
 }
 
 /// Where an app listens.

@@ -1,0 +1,278 @@
+//! Reads an app's URL and finds out where to connect. Knows no hook.
+
+use super::error::Wrong;
+use super::raw::Value;
+use super::read;
+use super::{AppAddress, AppUrl};
+use std::net::{SocketAddr, ToSocketAddrs as _};
+
+const EXAMPLES: &str = "write \"http://127.0.0.1:8080/ws\" or \"http+unix:///run/app.sock:/ws\"";
+
+/// Reads `http://HOST[:PORT][/PATH]` or `http+unix:///SOCKET:/PATH`, and resolves the host.
+pub(crate) fn parse(value: &Value) -> Result<AppUrl, Wrong> {
+    let url = read::text(value)?;
+    let wrong = |message: &str, help: &str| Err(Wrong::new(&value.place, message).help(help));
+    if url.contains('#') {
+        return wrong(
+            "an app's URL has no fragment",
+            "leave out `#` and what follows",
+        );
+    }
+    if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return wrong(
+            "an app's URL is printable ASCII without blanks",
+            "write other characters percent-encoded, a host in its xn-- form",
+        );
+    }
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return wrong("an app's URL begins with its scheme", EXAMPLES);
+    };
+    match scheme {
+        "http" => over_tcp(value, rest),
+        "http+unix" => over_unix(value, rest),
+        "https" => wrong(
+            "https:// is not in this version",
+            "use http:// to an app on this machine, or to a TLS proxy on it",
+        ),
+        "fcgi" | "fcgi+unix" => wrong(
+            &format!("{scheme}:// is not in this version"),
+            "use http:// to the web server in front of the app",
+        ),
+        _ => wrong(&format!("unknown scheme `{scheme}`"), EXAMPLES),
+    }
+}
+
+fn over_tcp(value: &Value, rest: &str) -> Result<AppUrl, Wrong> {
+    let wrong = |message: String, help: &str| Err(Wrong::new(&value.place, message).help(help));
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return wrong(
+            "an app's URL holds no name and no password".to_owned(),
+            "hooks are signed instead: see `secret_file`",
+        );
+    }
+    if authority.contains(['{', '}']) {
+        return wrong(
+            "a placeholder stands in the path alone".to_owned(),
+            "where hooks go is never taken from a client",
+        );
+    }
+    let (host, port) = split_authority(authority)
+        .ok_or_else(|| Wrong::new(&value.place, "this is no host").help(EXAMPLES))?;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let found: Vec<SocketAddr> = match (bare, port.unwrap_or(80)).to_socket_addrs() {
+        Ok(addresses) => addresses.collect(),
+        Err(error) => {
+            return wrong(
+                format!("the host `{host}` cannot be resolved: {error}"),
+                "names are resolved once, at start; an address always works",
+            );
+        }
+    };
+    if found.is_empty() {
+        return wrong(format!("the host `{host}` has no address"), EXAMPLES);
+    }
+    Ok(AppUrl {
+        address: AppAddress::Tcp(found),
+        host: match port.filter(|port| *port != 80) {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        },
+        path: template(value, path)?,
+    })
+}
+
+fn over_unix(value: &Value, rest: &str) -> Result<AppUrl, Wrong> {
+    let (socket, path) = rest.split_once(':').ok_or_else(|| {
+        Wrong::new(
+            &value.place,
+            "the path of the app is missing behind that of its socket",
+        )
+        .help(format!("write \"http+unix://{rest}:/\""))
+    })?;
+    if socket.contains(['{', '}', '?']) {
+        return Err(
+            Wrong::new(&value.place, "a placeholder stands in the path alone")
+                .help("where hooks go is never taken from a client"),
+        );
+    }
+    Ok(AppUrl {
+        address: AppAddress::Unix(read::socket_path(value, socket)?),
+        host: "localhost".to_owned(),
+        path: template(value, path)?,
+    })
+}
+
+/// Checks path and query; `{event}` and `{path}` stay as they stand.
+fn template(value: &Value, path: &str) -> Result<String, Wrong> {
+    let whole = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    };
+    let (path, query) = whole.split_once('?').unwrap_or((&whole, ""));
+    let bare = path.replace("{event}", "").replace("{path}", "");
+    if bare.contains(['{', '}']) {
+        return Err(Wrong::new(&value.place, "unknown placeholder")
+            .help("`{event}` and `{path}` are replaced, nothing else"));
+    }
+    if query.contains(['{', '}']) {
+        return Err(
+            Wrong::new(&value.place, "a placeholder stands in the path alone")
+                .help("the client's query follows by itself"),
+        );
+    }
+    Ok(whole)
+}
+
+/// Splits `host`, `host:8080`, `[::1]` and `[::1]:8080`.
+fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
+    let host_end = match authority.strip_prefix('[') {
+        Some(_) => authority.find(']')? + 1,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (host, port) = authority.split_at_checked(host_end)?;
+    let port = match port.strip_prefix(':') {
+        Some(port) => Some(port.parse().ok().filter(|port| *port != 0)?),
+        None if port.is_empty() => None,
+        None => return None,
+    };
+    let named = match host.strip_prefix('[') {
+        Some(address) => address
+            .strip_suffix(']')?
+            .parse::<std::net::Ipv6Addr>()
+            .is_ok(),
+        None => {
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+        }
+    };
+    named.then_some((host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::raw::Data;
+    use std::path::PathBuf;
+
+    fn read(url: &str) -> Result<AppUrl, String> {
+        parse(&Value::of_flag("app", Data::Text(url.to_owned()))).map_err(Wrong::in_a_line)
+    }
+
+    #[test]
+    fn a_url_says_where_to_connect_and_what_to_ask_for() {
+        fn check(url: &str, address: &str, host: &str, path: &str) {
+            let expected = AppUrl {
+                address: match address.strip_prefix("unix:") {
+                    Some(socket) => AppAddress::Unix(PathBuf::from(socket)),
+                    None => AppAddress::Tcp(vec![address.parse().unwrap()]),
+                },
+                host: host.to_owned(),
+                path: path.to_owned(),
+            };
+            assert_eq!(read(url), Ok(expected));
+        }
+        check(
+            "http://127.0.0.1:8080/ws",
+            "127.0.0.1:8080",
+            "127.0.0.1:8080",
+            "/ws",
+        );
+        check("http://127.0.0.1", "127.0.0.1:80", "127.0.0.1", "/");
+        check("http://127.0.0.1:80/", "127.0.0.1:80", "127.0.0.1", "/");
+        check("http://127.0.0.1?a=b", "127.0.0.1:80", "127.0.0.1", "/?a=b");
+        check("http://[::1]:81/a", "[::1]:81", "[::1]:81", "/a");
+        check(
+            "http://127.0.0.1/hooks/{event}/{path}?x=1",
+            "127.0.0.1:80",
+            "127.0.0.1",
+            "/hooks/{event}/{path}?x=1",
+        );
+        check(
+            "http+unix:///run/app.sock:/ws",
+            "unix:/run/app.sock",
+            "localhost",
+            "/ws",
+        );
+        check(
+            "http+unix:///run/app.sock:",
+            "unix:/run/app.sock",
+            "localhost",
+            "/",
+        );
+    }
+
+    #[test]
+    fn a_url_is_shown_as_it_was_written() {
+        for url in [
+            "http://127.0.0.1:8080/ws/{event}",
+            "http+unix:///run/app.sock:/ws",
+        ] {
+            assert_eq!(read(url).unwrap().to_string(), url);
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_is_told_what_is() {
+        fn check(url: &str, expected: &str) {
+            assert_eq!(read(url), Err(expected.to_owned()));
+        }
+        let examples = "write \"http://127.0.0.1:8080/ws\" or \"http+unix:///run/app.sock:/ws\"";
+        check(
+            "127.0.0.1:8080",
+            &format!("an app's URL begins with its scheme; {examples}"),
+        );
+        check("ftp://a/", &format!("unknown scheme `ftp`; {examples}"));
+        check("http://", &format!("this is no host; {examples}"));
+        check("http://a:b/", &format!("this is no host; {examples}"));
+        check(
+            "http://127.0.0.1:0/",
+            &format!("this is no host; {examples}"),
+        );
+        check("http://[::1/", &format!("this is no host; {examples}"));
+        check(
+            "http://me:secret@127.0.0.1/",
+            "an app's URL holds no name and no password; hooks are signed instead: see `secret_file`",
+        );
+        check(
+            "http://{path}.example/",
+            "a placeholder stands in the path alone; where hooks go is never taken from a client",
+        );
+        check(
+            "http://127.0.0.1/?{path}",
+            "a placeholder stands in the path alone; the client's query follows by itself",
+        );
+        check(
+            "http://127.0.0.1/{id}",
+            "unknown placeholder; `{event}` and `{path}` are replaced, nothing else",
+        );
+        check(
+            "http://127.0.0.1/#a",
+            "an app's URL has no fragment; leave out `#` and what follows",
+        );
+        check(
+            "http+unix:///run/app.sock",
+            "the path of the app is missing behind that of its socket; write \"http+unix:///run/app.sock:/\"",
+        );
+        check(
+            "https://app.example/ws",
+            "https:// is not in this version; use http:// to an app on this machine, or to a TLS proxy on it",
+        );
+        check(
+            "fcgi://127.0.0.1:9000/srv/ws.php",
+            "fcgi:// is not in this version; use http:// to the web server in front of the app",
+        );
+    }
+
+    #[test]
+    fn a_name_that_nobody_knows_stops_the_start() {
+        let error = read("http://nowhere.invalid/ws").unwrap_err();
+        assert!(
+            error.starts_with("the host `nowhere.invalid` cannot be resolved: "),
+            "{error}"
+        );
+    }
+}
