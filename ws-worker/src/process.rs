@@ -24,6 +24,8 @@ pub(crate) struct Process {
     pub(crate) boot_mark: [u8; 3],
     /// A drain has begun: no accept, `/readyz` says 503.
     pub(crate) draining: AtomicBool,
+    /// What an earlier life left in the journal is not yet told: no accept, `/readyz` says 503.
+    pub(crate) starting: AtomicBool,
 }
 
 impl Process {
@@ -42,6 +44,7 @@ impl Process {
             boot: URL_SAFE_NO_PAD.encode(boot),
             boot_mark: [a, b, c],
             draining: AtomicBool::new(false),
+            starting: AtomicBool::new(false),
         }))
     }
 }

@@ -1,1 +1,287 @@
-//! Placeholder
+//! The control API's listener and its connections: a source in the loop of the first thread. Which connection is served
+//! when, and how many there may be; knows neither HTTP nor what a call does.
+
+mod api;
+mod connection;
+mod guard;
+mod http;
+
+use crate::command::{Outcome, Ticket};
+use crate::process::Process;
+use crate::source::{Part, Readiness, Turn, token};
+use connection::{Connection, Fate, Shared, Stream};
+use guard::Guard;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use ws_proto::Instant;
+
+/// Connections that are served. A reverse proxy or an app's pool needs a few dozen.
+const MAX_CONNECTIONS: usize = 256;
+/// More that are told so with a 503; beyond them a connection is dropped without a word.
+const MAX_TURNED_AWAY: usize = 32;
+/// Connections accepted in one turn.
+const MAX_ACCEPTS: usize = 64;
+/// After an accept that failed, for want of descriptors most likely: no edge will come for what already waits.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the control API listens, bound and non-blocking.
+#[derive(Debug)]
+pub(crate) enum ControlListener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl ControlListener {
+    fn source(&mut self) -> &mut dyn mio::event::Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            Self::Unix(listener) => listener,
+        }
+    }
+
+    fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                let _ = stream.set_nodelay(true); // Slower without, not wrong.
+                Ok((Stream::Tcp(stream), Some(peer.ip())))
+            }
+            Self::Unix(listener) => Ok((Stream::Unix(listener.accept()?.0), None)),
+        }
+    }
+}
+
+/// The control API. One a process, in the loop of the first thread.
+pub(crate) struct Control {
+    listener: Option<ControlListener>,
+    connections: Slab<Connection>,
+    /// Connections accepted so far.
+    generation: u32,
+    shared: Shared,
+    /// Slots that have used up their share of the last turn.
+    again: VecDeque<(usize, u32)>,
+    /// When to accept again without an edge.
+    accept_at: Option<Instant>,
+    /// No connection's deadline is earlier.
+    due: Option<Instant>,
+}
+
+impl Control {
+    /// Registers the listener.
+    ///
+    /// # Errors
+    /// The system's, or the operator's: TCP without a token.
+    pub(crate) fn new(
+        process: Arc<Process>,
+        mut listener: ControlListener,
+        registry: &Registry,
+    ) -> io::Result<Self> {
+        let token_wanted = process
+            .config
+            .control
+            .as_ref()
+            .and_then(|control| control.token.as_ref());
+        if token_wanted.is_none() && matches!(listener, ControlListener::Tcp(_)) {
+            let text = "the control API needs a token on TCP";
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
+        let guard = Guard::new(token_wanted);
+        registry.register(
+            listener.source(),
+            token(Part::Control, 0),
+            Interest::READABLE,
+        )?;
+        Ok(Self {
+            listener: Some(listener),
+            connections: Slab::new(),
+            generation: 0,
+            shared: Shared {
+                process,
+                guard,
+                asked: 0,
+                stopping: false,
+            },
+            again: VecDeque::new(),
+            // What came between bind and register makes no edge on every system.
+            accept_at: Some(Instant::at(0)),
+            due: None,
+        })
+    }
+
+    /// Takes an event: `number` 0 is the listener.
+    pub(crate) fn ready(&mut self, turn: &mut Turn<'_>, number: usize, readiness: Readiness) {
+        if number == 0 {
+            return self.accept(turn);
+        }
+        let Some((slot, generation)) = slot_of(number) else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return; // It left meanwhile.
+        };
+        if connection.generation == generation {
+            connection.note(readiness);
+            self.run(turn, slot, Connection::serve);
+        }
+    }
+
+    /// Says what `turn.now` demands, and serves those that used up their share. Early and repeated calls are harmless.
+    pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        if self.accept_at.is_some_and(|at| at <= turn.now) {
+            self.accept(turn);
+        }
+        for (slot, generation) in std::mem::take(&mut self.again) {
+            let connection = self.connections.get(slot);
+            if connection.is_some_and(|connection| connection.generation == generation) {
+                self.run(turn, slot, Connection::serve);
+            }
+        }
+        if self.due.is_some_and(|due| due <= turn.now) {
+            self.due = None;
+            let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+            for slot in slots {
+                self.run(turn, slot, Connection::handle_timeout);
+            }
+        }
+    }
+
+    /// Returns when [`handle_timeout`](Self::handle_timeout) is to be called; a moment that has passed means at once.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if !self.again.is_empty() {
+            return Some(Instant::at(0));
+        }
+        [self.accept_at, self.due].into_iter().flatten().min()
+    }
+
+    /// Takes what came of a command on one thread. What nobody waits for any more is dropped.
+    pub(crate) fn outcome(&mut self, turn: &mut Turn<'_>, ticket: Ticket, outcome: Outcome) {
+        let slot = slot_of_ticket(ticket.number);
+        self.run(turn, slot, |connection, turn, shared, slot| {
+            connection.outcome(turn, shared, slot, ticket, outcome)
+        });
+    }
+
+    /// Ends it: no accept, idle connections are closed, the others with their answer. Until the last one is gone
+    /// ([`open`](Self::open)) the loop may go on calling.
+    pub(crate) fn stop(&mut self) {
+        self.listener = None;
+        self.accept_at = None;
+        self.shared.stopping = true;
+        let memory = &self.shared.process.counters.memory;
+        self.connections.retain(|_, connection| {
+            let idle = connection.is_idle();
+            if idle {
+                connection.release(memory);
+            }
+            !idle
+        });
+    }
+
+    /// Returns how many connections there are.
+    pub(crate) fn open(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn accept(&mut self, turn: &mut Turn<'_>) {
+        self.accept_at = None;
+        for _ in 0..MAX_ACCEPTS {
+            let Some(listener) = &self.listener else {
+                return;
+            };
+            match listener.accept() {
+                Ok((stream, peer)) => self.admit(turn, stream, peer),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return,
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
+                    _ => {
+                        self.shared.process.counters.accept_errors.one();
+                        self.accept_at = Some(turn.now + ACCEPT_PAUSE);
+                        return;
+                    }
+                },
+            }
+        }
+        self.accept_at = Some(turn.now); // There may be more, and no edge will tell.
+    }
+
+    fn admit(&mut self, turn: &mut Turn<'_>, stream: Stream, peer: Option<IpAddr>) {
+        let count = self.connections.len();
+        if count >= MAX_CONNECTIONS + MAX_TURNED_AWAY {
+            return;
+        }
+        self.generation = self.generation.wrapping_add(1) & GENERATIONS;
+        let entry = self.connections.vacant_entry();
+        let slot = entry.key();
+        let number = number(slot, self.generation);
+        let mut connection = Connection::new(stream, self.generation, peer, turn.now);
+        if connection
+            .register(turn, token(Part::Control, number))
+            .is_err()
+        {
+            return;
+        }
+        if count >= MAX_CONNECTIONS {
+            connection.turn_away(turn.now, &self.shared);
+        }
+        entry.insert(connection);
+        self.run(turn, slot, Connection::serve);
+    }
+
+    /// Lets a connection do something, and sees to what becomes of it.
+    fn run(
+        &mut self,
+        turn: &mut Turn<'_>,
+        slot: usize,
+        act: impl FnOnce(&mut Connection, &mut Turn<'_>, &mut Shared, usize) -> Fate,
+    ) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        match act(connection, turn, &mut self.shared, slot) {
+            Fate::Over => {
+                let mut connection = self.connections.remove(slot);
+                connection.release(&self.shared.process.counters.memory);
+                // It is closed in any case.
+                let _ = turn.registry.deregister(connection.stream.source());
+                return;
+            }
+            Fate::Again => self.again.push_back((slot, connection.generation)),
+            Fate::Waits => {}
+        }
+        let deadline = connection.deadline;
+        self.due = Some(self.due.map_or(deadline, |due| due.min(deadline)));
+    }
+}
+
+/// A connection's number among the tokens: 32 bits of slot and one, so that 0 is the listener, then 24 of generation.
+const SLOT_BITS: u32 = 32;
+const GENERATIONS: u32 = 0xFF_FFFF;
+
+fn number(slot: usize, generation: u32) -> usize {
+    (generation as usize) << SLOT_BITS | (slot + 1)
+}
+
+fn slot_of(number: usize) -> Option<(usize, u32)> {
+    let slot = (number & ((1 << SLOT_BITS) - 1)).checked_sub(1)?;
+    Some((slot, u32::try_from(number >> SLOT_BITS).ok()?))
+}
+
+/// A question's number: 16 bits of slot, then a count, so that the outcome finds its way back and a late one does not.
+const TICKET_SLOT_BITS: u32 = 16;
+
+fn ticket_number(count: u64, slot: usize) -> u64 {
+    count << TICKET_SLOT_BITS | slot as u64 & ((1 << TICKET_SLOT_BITS) - 1)
+}
+
+fn slot_of_ticket(number: u64) -> usize {
+    (number & ((1 << TICKET_SLOT_BITS) - 1)) as usize
+}
+
+#[cfg(test)]
+mod tests;

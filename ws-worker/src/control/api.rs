@@ -1,0 +1,525 @@
+//! The calls of the control API: request → call → commands, outcomes → answer. Pure; knows no socket, no bytes and no clock.
+
+use super::http::{Answer, Head, Length, Method, decode};
+use crate::command::{
+    Action, Broadcast, Counted, Found, ListQuery, Outcome, RouteId, Scope, Sent, SocketId,
+    SocketInfo,
+};
+use crate::config::Config;
+use crate::process::Process;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use ws_proto::{CloseCode, Message};
+
+const PAGE: usize = 100;
+const MAX_PAGE: usize = 1000;
+/// A page ends early at so many bytes, `next` says where to go on.
+const MAX_PAGE_BYTES: usize = 1024 * 1024;
+/// Bytes of a close frame's reason. [RFC 6455, 5.5]
+const MAX_REASON: usize = 123;
+/// Bytes of a group's name, unless the configuration says otherwise.
+const MAX_GROUP: usize = 128;
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) enum Call {
+    Health,
+    Ready,
+    /// One message to these sockets, no two alike; `one` is asked for by path.
+    Send {
+        ids: Vec<SocketId>,
+        one: bool,
+    },
+    Broadcast(Scope, Option<SocketId>),
+    Join(SocketId, Arc<str>),
+    Leave(SocketId, Arc<str>),
+    Close(SocketId, CloseCode, String),
+    List(ListQuery),
+    Inspect(SocketId),
+}
+
+/// Returns whether a target may be asked for without a token.
+pub(super) fn is_public(target: &str) -> bool {
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    matches!(path, "/healthz" | "/readyz")
+}
+
+/// Finds the call that a head asks for.
+///
+/// # Errors
+/// The caller's fault: no such path, method or parameter.
+pub(super) fn call(head: &Head, config: &Config) -> Result<Call, Answer> {
+    let (path, query) = match head.target.split_once('?') {
+        Some((path, query)) => (path, query),
+        None => (head.target.as_str(), ""),
+    };
+    let segments: Vec<String> = path
+        .split('/')
+        .skip(1)
+        .map(|segment| decode(segment, false))
+        .collect::<Result<_, _>>()?;
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let mut query = Query::parse(query)?;
+    let is_get = matches!(head.method, Method::Get | Method::Head);
+    let call = match (segments.as_slice(), head.method) {
+        (["healthz"], _) if is_get => Call::Health,
+        (["readyz"], _) if is_get => Call::Ready,
+        (["healthz" | "readyz"], _) => return Err(not_allowed("GET, HEAD")),
+        (["sockets"], _) if is_get => Call::List(list(&mut query, config)?),
+        (["sockets"], Method::Post) => Call::Send {
+            ids: ids(&mut query)?,
+            one: false,
+        },
+        (["sockets"], _) => return Err(not_allowed("GET, HEAD, POST")),
+        (["sockets", id], _) if is_get => Call::Inspect(socket(id)?),
+        (["sockets", id], Method::Post) => Call::Send {
+            ids: vec![socket(id)?],
+            one: true,
+        },
+        (["sockets", id], Method::Delete) => close(socket(id)?, &mut query)?,
+        (["sockets", _], _) => return Err(not_allowed("GET, HEAD, POST, DELETE")),
+        (["broadcast"], Method::Post) => {
+            let scope = match query.one("route")? {
+                Some(path) => Scope::Route(route(&path, config)?),
+                None => Scope::All,
+            };
+            Call::Broadcast(scope, query.socket("except")?)
+        }
+        (["broadcast"], _) => return Err(not_allowed("POST")),
+        (["groups", name], Method::Post) => {
+            Call::Broadcast(Scope::Group(group(name, config)?), query.socket("except")?)
+        }
+        (["groups", _], _) => return Err(not_allowed("POST")),
+        (["groups", name, "sockets", id], Method::Put) => {
+            Call::Join(socket(id)?, group(name, config)?)
+        }
+        (["groups", name, "sockets", id], Method::Delete) => {
+            Call::Leave(socket(id)?, group(name, config)?)
+        }
+        (["groups", _, "sockets", _], _) => return Err(not_allowed("PUT, DELETE")),
+        _ => return Err(Answer::error(404, "no such call")),
+    };
+    query.end()?;
+    Ok(call)
+}
+
+fn not_allowed(methods: &'static str) -> Answer {
+    Answer::error(405, "not this method").with("Allow", methods)
+}
+
+fn list(query: &mut Query, config: &Config) -> Result<ListQuery, Answer> {
+    let route_path = query.one("route")?;
+    let limit = match query.one("limit")? {
+        None => PAGE,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| *limit > 0 && text.bytes().all(|byte| byte.is_ascii_digit()))
+            .map_or_else(
+                || Err(Answer::error(400, "limit is no number above zero")),
+                |limit: usize| Ok(limit.min(MAX_PAGE)),
+            )?,
+    };
+    let group_name = query.one("group")?;
+    Ok(ListQuery {
+        route: route_path.map(|path| route(&path, config)).transpose()?,
+        group: group_name.map(|name| group(&name, config)).transpose()?,
+        after: query.socket("after")?,
+        limit,
+    })
+}
+
+fn ids(query: &mut Query) -> Result<Vec<SocketId>, Answer> {
+    let mut seen = HashSet::new();
+    let mut ids = Vec::new();
+    for text in query.all("id") {
+        let id = socket(&text)?;
+        if seen.insert(id) {
+            ids.push(id);
+        }
+    }
+    if ids.is_empty() {
+        return Err(Answer::error(400, "no id"));
+    }
+    Ok(ids)
+}
+
+fn close(id: SocketId, query: &mut Query) -> Result<Call, Answer> {
+    let code = match query.one("code")? {
+        None => CloseCode::NORMAL,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(CloseCode::new)
+            .ok_or_else(|| Answer::error(400, "no code that may be sent"))?,
+    };
+    let reason = query.one("reason")?.unwrap_or_default();
+    if reason.len() > MAX_REASON {
+        return Err(Answer::error(400, "the reason is longer than 123 bytes"));
+    }
+    Ok(Call::Close(id, code, reason))
+}
+
+fn socket(text: &str) -> Result<SocketId, Answer> {
+    text.parse()
+        .map_err(|_| Answer::error(400, "that is no socket id"))
+}
+
+fn route(path: &str, config: &Config) -> Result<RouteId, Answer> {
+    config
+        .routes
+        .iter()
+        .find(|route| route.path == path)
+        .map(|route| route.id)
+        .ok_or_else(|| Answer::error(404, "no such route"))
+}
+
+fn group(name: &str, config: &Config) -> Result<Arc<str>, Answer> {
+    let longest = config
+        .routes
+        .iter()
+        .map(|route| route.max_group_name)
+        .max()
+        .unwrap_or(MAX_GROUP);
+    let visible = |byte: u8| byte.is_ascii_graphic() && byte != b',';
+    if name.is_empty() || name.len() > longest || !name.bytes().all(visible) {
+        return Err(Answer::error(400, "that is no group name"));
+    }
+    if matches!(name, "self" | "all") {
+        return Err(Answer::error(400, "this group name is reserved"));
+    }
+    Ok(name.into())
+}
+
+/// The parameters of a query that nobody has asked for yet. One left over is a slip of the caller's, and told.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str) -> Result<Self, Answer> {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        pairs
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                Ok((decode(name, true)?, decode(value, true)?))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    fn all(&mut self, name: &str) -> Vec<String> {
+        let taken = self.0.extract_if(.., |(found, _)| found == name);
+        taken.map(|(_, value)| value).collect()
+    }
+
+    fn one(&mut self, name: &str) -> Result<Option<String>, Answer> {
+        let mut values = self.all(name);
+        match values.len() {
+            0 | 1 => Ok(values.pop()),
+            _ => Err(Answer::error(400, "a parameter stands twice")),
+        }
+    }
+
+    /// An empty id is none: `except=` with nobody to leave out.
+    fn socket(&mut self, name: &str) -> Result<Option<SocketId>, Answer> {
+        let text = self.one(name)?.filter(|text| !text.is_empty());
+        text.map(|text| socket(&text)).transpose()
+    }
+
+    fn end(&self) -> Result<(), Answer> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Answer::error(400, "an unknown parameter"))
+        }
+    }
+}
+
+impl Call {
+    /// Returns how many bytes of body it takes.
+    ///
+    /// # Errors
+    /// The caller's fault: a body is wanted and its length not said, or it is encoded.
+    pub(super) fn body_limit(&self, head: &Head, config: &Config) -> Result<usize, Answer> {
+        match self {
+            Self::Send { .. } | Self::Broadcast(..) => {
+                if matches!(head.length, Length::Absent) {
+                    return Err(Answer::error(411, "a message needs a Content-Length"));
+                }
+                if head.encoded {
+                    return Err(Answer::error(415, "no Content-Encoding is taken"));
+                }
+                Ok(config.bounds.max_control_body)
+            }
+            Self::Health
+            | Self::Ready
+            | Self::Join(..)
+            | Self::Leave(..)
+            | Self::Close(..)
+            | Self::List(_)
+            | Self::Inspect(_) => Ok(0),
+        }
+    }
+
+    /// Says what is to be done, or answers at once.
+    ///
+    /// # Errors
+    /// Not an error: the answer that needs nobody else. Or the caller's fault: text that is not UTF-8.
+    pub(super) fn ask(
+        self,
+        binary: bool,
+        body: Vec<u8>,
+        process: &Process,
+    ) -> Result<(Question, Vec<Action>), Answer> {
+        Ok(match self {
+            Self::Health => return Err(Answer::json(200, r#"{"status":"alive"}"#)),
+            Self::Ready => return Err(ready(process)),
+            Self::Send { ids, one } => {
+                let message = message(binary, body)?;
+                let mut threads: BTreeMap<u8, Vec<SocketId>> = BTreeMap::new();
+                for id in &ids {
+                    threads.entry(id.thread).or_default().push(*id);
+                }
+                let actions = threads
+                    .into_values()
+                    .map(|ids| Action::Send(ids, Arc::clone(&message)))
+                    .collect();
+                let sent = HashMap::new();
+                (Question::Send { ids, one, sent }, actions)
+            }
+            Self::Broadcast(scope, except) => {
+                let action = Action::Broadcast(scope, except, message(binary, body)?);
+                (Question::Count(Counted::default()), vec![action])
+            }
+            Self::Join(id, group) => (found(204), vec![Action::Join(id, group)]),
+            Self::Leave(id, group) => (found(204), vec![Action::Leave(id, group)]),
+            Self::Close(id, code, reason) => (found(202), vec![Action::Close(id, code, reason)]),
+            Self::List(query) => {
+                let limit = query.limit;
+                let sockets = Vec::new();
+                // One more than is shown tells whether there is a next page.
+                let query = ListQuery {
+                    limit: limit + 1,
+                    ..query
+                };
+                (Question::List { limit, sockets }, vec![Action::List(query)])
+            }
+            Self::Inspect(id) => (Question::Inspect(None), vec![Action::Inspect(id)]),
+        })
+    }
+}
+
+fn found(status: u16) -> Question {
+    Question::Find {
+        status,
+        found: Found::No,
+    }
+}
+
+fn message(binary: bool, body: Vec<u8>) -> Result<Arc<Broadcast>, Answer> {
+    let message = if binary {
+        Message::Binary(body.into())
+    } else {
+        let text = String::from_utf8(body)
+            .map_err(|_| Answer::error(400, "the text is not UTF-8; binary has its own type"))?;
+        Message::Text(text.into())
+    };
+    Ok(Arc::new(Broadcast::new(message)))
+}
+
+fn ready(process: &Process) -> Answer {
+    if process.draining.load(Ordering::Relaxed) {
+        Answer::error(503, "draining")
+    } else if process.starting.load(Ordering::Relaxed) {
+        Answer::error(503, "starting")
+    } else if process.counters.memory.get() > process.config.bounds.memory / 4 * 3 {
+        Answer::error(503, "over budget")
+    } else {
+        Answer::json(200, r#"{"status":"ready"}"#)
+    }
+}
+
+/// What has been asked, and what has come of it so far.
+#[derive(Debug)]
+pub(super) enum Question {
+    Send {
+        ids: Vec<SocketId>,
+        one: bool,
+        sent: HashMap<SocketId, Sent>,
+    },
+    Count(Counted),
+    Find {
+        status: u16,
+        found: Found,
+    },
+    List {
+        limit: usize,
+        sockets: Vec<SocketInfo>,
+    },
+    Inspect(Option<Box<SocketInfo>>),
+}
+
+impl Question {
+    /// Takes what came of it on one thread. What answers another question is left aside.
+    pub(super) fn take(&mut self, outcome: Outcome) {
+        match (self, outcome) {
+            (Self::Send { sent, .. }, Outcome::Sent(more)) => sent.extend(more),
+            (Self::Count(sum), Outcome::Counted(more)) => {
+                sum.queued += more.queued;
+                sum.full += more.full;
+                sum.unsupported += more.unsupported;
+            }
+            (Self::Find { found, .. }, Outcome::Found(word)) => *found = word,
+            (Self::List { sockets, .. }, Outcome::Listed(more)) => sockets.extend(more),
+            (Self::Inspect(info), Outcome::Inspected(found)) => *info = found,
+            _ => {}
+        }
+    }
+
+    /// Puts the answer together from what has come. Of sockets that nothing came of there is none.
+    pub(super) fn answer(self, config: &Config) -> Answer {
+        let gone = || Answer::error(404, "no such socket");
+        match self {
+            Self::Send { ids, one, sent } => {
+                let sent = |id: &SocketId| sent.get(id).copied().unwrap_or(Sent::Gone);
+                if one {
+                    return match ids.first().map_or(Sent::Gone, sent) {
+                        Sent::Queued => Answer::json(202, "{}"),
+                        Sent::Gone => gone(),
+                        Sent::Full => Answer::error(429, "full"),
+                        Sent::Unsupported => Answer::error(409, "its version has no binary"),
+                    };
+                }
+                let which = |word| {
+                    let those = ids.iter().filter(|id| sent(id) == word);
+                    those.map(ToString::to_string).collect()
+                };
+                encode(&SentMany {
+                    queued: which(Sent::Queued),
+                    gone: which(Sent::Gone),
+                    full: which(Sent::Full),
+                    unsupported: which(Sent::Unsupported),
+                })
+            }
+            Self::Count(sum) => encode(&Sums {
+                queued: sum.queued,
+                full: sum.full,
+                unsupported: sum.unsupported,
+            }),
+            Self::Find { status, found } => match found {
+                Found::Yes => Answer::json(status, "{}"),
+                Found::No => gone(),
+                Found::Full => Answer::error(409, "it is in as many groups as it may be"),
+            },
+            Self::List { limit, sockets } => page(limit, &sockets, config),
+            Self::Inspect(None) => gone(),
+            Self::Inspect(Some(info)) => encode(&Info::new(&info, config)),
+        }
+    }
+}
+
+/// Merges what the threads found, in the order of the ids' text, and cuts a page off.
+fn page(limit: usize, sockets: &[SocketInfo], config: &Config) -> Answer {
+    let mut sorted: Vec<(String, &SocketInfo)> = sockets
+        .iter()
+        .map(|info| (info.id.to_string(), info))
+        .collect();
+    sorted.sort_by(|one, other| one.0.cmp(&other.0));
+    let mut body = String::from(r#"{"sockets":["#);
+    let mut last = None;
+    let mut next = None;
+    for (shown, (id, info)) in sorted.iter().enumerate() {
+        if shown >= limit || body.len() >= MAX_PAGE_BYTES {
+            next = last;
+            break;
+        }
+        let Ok(json) = serde_json::to_string(&Info::new(info, config)) else {
+            continue; // Strings and numbers alone: it cannot fail.
+        };
+        if last.is_some() {
+            body.push(',');
+        }
+        body.push_str(&json);
+        last = Some(id.as_str());
+    }
+    body.push_str(r#"],"next":"#);
+    match next {
+        // An id is URL-safe: nothing in it to escape.
+        Some(id) => {
+            body.push('"');
+            body.push_str(id);
+            body.push_str("\"}");
+        }
+        None => body.push_str("null}"),
+    }
+    Answer::json(200, body)
+}
+
+fn encode(value: &impl Serialize) -> Answer {
+    match serde_json::to_string(value) {
+        Ok(json) => Answer::json(200, json),
+        Err(_) => Answer::error(500, "the answer could not be written"),
+    }
+}
+
+#[derive(Serialize)]
+struct SentMany {
+    queued: Vec<String>,
+    gone: Vec<String>,
+    full: Vec<String>,
+    unsupported: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Sums {
+    queued: usize,
+    full: usize,
+    unsupported: usize,
+}
+
+#[derive(Serialize)]
+struct Info<'a> {
+    id: String,
+    route: &'a str,
+    version: &'static str,
+    peer: &'a str,
+    origin: Option<&'a str>,
+    resource: &'a str,
+    protocol: Option<&'a str>,
+    groups: Vec<&'a str>,
+    meta: BTreeMap<&'a str, &'a str>,
+    since: u64,
+    messages_in: u64,
+    messages_out: u64,
+    queue: usize,
+}
+
+impl<'a> Info<'a> {
+    fn new(info: &'a SocketInfo, config: &'a Config) -> Self {
+        let route = config.routes.get(usize::from(info.route.0));
+        Self {
+            id: info.id.to_string(),
+            route: route.map_or("", |route| route.path.as_str()),
+            version: info.version.name(),
+            peer: &info.peer,
+            origin: info.origin.as_deref(),
+            resource: &info.resource,
+            protocol: info.protocol.as_deref(),
+            groups: info.groups.iter().map(|group| &**group).collect(),
+            meta: info
+                .meta
+                .iter()
+                .map(|(name, value)| (&**name, &**value))
+                .collect(),
+            since: info.since,
+            messages_in: info.messages_in,
+            messages_out: info.messages_out,
+            queue: info.queue,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
