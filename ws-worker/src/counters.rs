@@ -84,3 +84,28 @@ pub struct Counters {
     /// Closed hooks that were still owed at the end and had no journal.
     pub closed_lost: Counter,
 }
+
+/// What one thread counts between two turns of its loop, without atomics.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Messages from clients.
+    pub messages_in: u64,
+    /// Messages to clients.
+    pub messages_out: u64,
+}
+
+impl Totals {
+    /// Adds them up at the end of a turn.
+    pub fn flush(&mut self, counters: &Counters) {
+        if self.messages_in > 0 {
+            counters
+                .messages_in
+                .add(std::mem::take(&mut self.messages_in));
+        }
+        if self.messages_out > 0 {
+            counters
+                .messages_out
+                .add(std::mem::take(&mut self.messages_out));
+        }
+    }
+}

@@ -1,8 +1,11 @@
 //! The embedding trait, what its methods are given, and the built-in handlers echo and chat. Hooks are one more handler.
 //! Knows no socket and no HTTP.
 
-use crate::command::SocketId;
-use ws_proto::{CloseCode, Headers, Message, Rejection, Request, SendError, Version};
+use crate::command::{Action, Broadcast, Command, RouteId, Scope, SocketId};
+use crate::source::Router;
+use std::fmt;
+use std::sync::Arc;
+use ws_proto::{CloseCode, Headers, Message, Rejection, Request, Version};
 
 /// What an application does with sockets. One value a thread and route; [`Socket::key`] tells sockets apart.
 pub trait Handler {
@@ -83,7 +86,7 @@ pub enum Decision {
     Accept(Accept),
     /// An answer of the app's own, then the end.
     Refuse(Rejection),
-    /// Later, from any thread, by [`Action::Decide`](crate::command::Action::Decide).
+    /// Later, from any thread, by [`Handle::decide`](crate::Handle::decide).
     Later,
 }
 
@@ -159,11 +162,45 @@ pub struct Socket<'a> {
 /// What the loop lends behind a [`Socket`].
 pub(crate) trait Lent {
     fn version(&self) -> Version;
+    fn route(&self) -> RouteId;
     fn send(&mut self, message: Message<'_>) -> Result<(), SendError>;
     fn close(&mut self, code: CloseCode, reason: &str);
     fn pause(&mut self);
-    fn router(&mut self) -> &mut crate::source::Router;
+    fn router(&mut self) -> &mut Router;
 }
+
+/// Why a message was not sent; nothing of it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The socket is closing or closed.
+    Closed,
+    /// Its version has no binary messages.
+    NoBinary,
+    /// As many bytes wait for the client as `max_output` allows.
+    Full,
+}
+
+impl From<ws_proto::SendError> for SendError {
+    fn from(error: ws_proto::SendError) -> Self {
+        if error == ws_proto::SendError::NoBinary {
+            Self::NoBinary
+        } else {
+            Self::Closed
+        }
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the socket is closed",
+            Self::NoBinary => "its version has no binary messages",
+            Self::Full => "the client does not take what is sent",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
 
 impl Socket<'_> {
     /// Returns its id.
@@ -187,7 +224,8 @@ impl Socket<'_> {
     /// Sends a message to this socket; it leaves at the end of the turn.
     ///
     /// # Errors
-    /// Ours: closed, full, or binary in a version without it.
+    /// Nobody's fault: closed, or full. Ours: binary in a version without it.
+    #[inline]
     pub fn send(&mut self, message: Message<'_>) -> Result<(), SendError> {
         self.inner.send(message)
     }
@@ -197,8 +235,102 @@ impl Socket<'_> {
         self.inner.close(code, reason);
     }
 
-    /// Stops reading this socket until [`Action::Resume`](crate::command::Action::Resume): TCP pushes back to the client.
+    /// Stops reading this socket until [`resume`](crate::Handle::resume): TCP pushes back to the client.
     pub fn pause(&mut self) {
         self.inner.pause();
+    }
+
+    /// Sends a message to every open socket of this route on all threads, this one among them.
+    pub fn broadcast(&mut self, message: Message<'_>) {
+        let route = self.inner.route();
+        self.command(Action::Broadcast(
+            Scope::Route(route),
+            None,
+            Arc::new(Broadcast::new(message.into_owned())),
+        ));
+    }
+
+    /// Sends a message to every other open socket of this route on all threads.
+    pub fn broadcast_to_others(&mut self, message: Message<'_>) {
+        let (route, id) = (self.inner.route(), self.id);
+        self.command(Action::Broadcast(
+            Scope::Route(route),
+            Some(id),
+            Arc::new(Broadcast::new(message.into_owned())),
+        ));
+    }
+
+    /// Sends a message to every member of a group.
+    pub fn send_to_group(&mut self, group: &str, message: Message<'_>) {
+        self.command(Action::Broadcast(
+            Scope::Group(group.into()),
+            None,
+            Arc::new(Broadcast::new(message.into_owned())),
+        ));
+    }
+
+    /// Adds this socket to a group, until it ends.
+    pub fn join(&mut self, group: &str) {
+        let id = self.id;
+        self.command(Action::Join(id, group.into()));
+    }
+
+    /// Takes this socket out of a group.
+    pub fn leave(&mut self, group: &str) {
+        let id = self.id;
+        self.command(Action::Leave(id, group.into()));
+    }
+
+    /// Hands a command to whom it is for; done at the end of the turn, in order.
+    pub fn command(&mut self, action: Action) {
+        self.inner.router().route(Command {
+            action,
+            reply: None,
+        });
+    }
+
+    /// Returns a handle that other threads may use, and this one later.
+    #[must_use]
+    pub fn handle(&mut self) -> crate::Handle {
+        crate::Handle::of(self.inner.router())
+    }
+}
+
+/// Sends every message back as it came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Echo;
+
+impl Handler for Echo {
+    #[inline]
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: Message<'_>) {
+        if socket.send(message) == Err(SendError::Full) {
+            // A hole in what is echoed would be worse.
+            socket.close(CloseCode::TRY_AGAIN_LATER, "output full");
+        }
+    }
+}
+
+/// Sends every message to all sockets of the route.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chat;
+
+impl Handler for Chat {
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: Message<'_>) {
+        socket.broadcast(message);
+    }
+}
+
+/// Says its wire version first, then echoes: how the demo's page learns what it speaks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SaysVersion;
+
+impl Handler for SaysVersion {
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        // The first message of a socket always fits.
+        let _ = socket.send(Message::text(socket.version().name()));
+    }
+
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: Message<'_>) {
+        Echo.on_message(socket, message);
     }
 }

@@ -6,22 +6,35 @@
 pub mod clock;
 pub mod config;
 pub mod counters;
+mod inherited;
+pub mod log;
+mod random;
+mod stream;
 // Floor 1: the vocabulary and the parts of a turn.
 pub mod command;
 mod forwarded;
-pub mod log;
+mod groups;
 mod mailbox;
+mod outbound;
 mod process;
 mod proxy_protocol;
 mod source;
+mod timers;
 // Floor 2: handlers and the things that live in the loop.
+mod client;
+mod clients;
 mod control;
 pub mod handler;
-pub mod hook;
+mod hook;
+mod listener;
+mod opening;
+// Floor 3: the loop.
+mod worker;
 // Floor 4: threads and signals.
 pub mod supervisor;
 
-pub use command::SocketId;
+pub use command::{LateDecision, SocketId};
 pub use config::Config;
-pub use handler::{Connecting, Decision, End, Handler, Socket};
+pub use handler::{Accept, ClosedBy, Connecting, Decision, End, Handler, SendError, Socket};
+pub use supervisor::{Builder, Handle, Running, StartError, Worker};
 pub use ws_proto::{CloseCode, Headers, Message, Rejection, Version};

@@ -1,11 +1,12 @@
 //! Commands from other threads: a queue and one wake-up a batch. Knows nothing of what a command does.
 
-use crate::command::{Command, Outcome, Ticket};
+use crate::command::{Action, Broadcast, Command, Outcome, SocketId, Ticket};
 use crate::source::Router;
 use mio::Waker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use ws_proto::{CloseCode, Message};
 
 /// What lies in a mailbox.
 #[derive(Debug)]
@@ -76,7 +77,6 @@ impl Inbox {
 impl Router {
     /// Sends a command where its sockets are: to their thread, or to every thread. Returns how many outcomes will come.
     pub(crate) fn route(&mut self, command: Command) -> usize {
-        use crate::command::Action;
         let to = match &command.action {
             Action::Send(ids, _) => match ids.first() {
                 Some(id) => id.thread,
@@ -119,5 +119,22 @@ impl Router {
         } else if let Some(mailbox) = self.mailboxes.get(usize::from(ticket.thread)) {
             mailbox.post(Mail::Outcome(ticket, outcome));
         }
+    }
+
+    /// A message to one socket of this thread, behind the commands that wait.
+    pub(crate) fn send_behind(&mut self, id: SocketId, message: Message<'static>) {
+        let action = Action::Send(vec![id], Arc::new(Broadcast::new(message)));
+        self.own.push_back(Command {
+            action,
+            reply: None,
+        });
+    }
+
+    /// Closes one socket of this thread, behind the commands that wait.
+    pub(crate) fn close_behind(&mut self, id: SocketId, code: CloseCode, reason: &str) {
+        self.own.push_back(Command {
+            action: Action::Close(id, code, reason.to_owned()),
+            reply: None,
+        });
     }
 }

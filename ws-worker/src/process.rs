@@ -6,8 +6,10 @@ use crate::config::Config;
 use crate::counters::Counters;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One process.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Process {
     pub(crate) draining: AtomicBool,
     /// What an earlier life left in the journal is not yet told: no accept, `/readyz` says 503.
     pub(crate) starting: AtomicBool,
+    /// Sockets of each client address, where `max_per_peer` bounds them. Locked once a handshake.
+    peers: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl Process {
@@ -45,6 +49,39 @@ impl Process {
             boot_mark: [a, b, c],
             draining: AtomicBool::new(false),
             starting: AtomicBool::new(false),
+            peers: Mutex::default(),
         }))
+    }
+
+    /// Above three quarters of the budget no handshake is taken.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        self.counters.memory.get() > self.config.bounds.memory / 4 * 3
+    }
+
+    /// Above nine tenths nobody is read.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.counters.memory.get() > self.config.bounds.memory / 10 * 9
+    }
+
+    /// Counts a socket of this address; false if it has its share already.
+    pub(crate) fn count_peer(&self, address: IpAddr, limit: usize) -> bool {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = peers.entry(address).or_default();
+        if *count >= limit {
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    /// Counts one less.
+    pub(crate) fn uncount_peer(&self, address: IpAddr) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = peers.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                peers.remove(&address);
+            }
+        }
     }
 }

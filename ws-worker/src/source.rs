@@ -34,7 +34,6 @@ pub(crate) enum Part {
     Client,
     Listener,
     Waker,
-    Signals,
     Hook,
     Control,
 }
@@ -52,8 +51,7 @@ pub(crate) fn split(token: Token) -> (Part, usize) {
         0 => Part::Client,
         1 => Part::Listener,
         2 => Part::Waker,
-        3 => Part::Signals,
-        4 => Part::Hook,
+        3 => Part::Hook,
         _ => Part::Control,
     };
     (part, token.0 & ((1 << PART_SHIFT) - 1))
@@ -71,4 +69,6 @@ pub(crate) struct Router {
     pub(crate) outcomes: VecDeque<(Ticket, Outcome)>,
     /// For the others.
     pub(crate) mailboxes: Arc<[crate::mailbox::Mailbox]>,
+    /// What the threads share.
+    pub(crate) process: Arc<crate::process::Process>,
 }

@@ -1,28 +1,513 @@
-//! A stand-in until the loop is here: threads, signals, drain.
+//! Threads, signals and the end: binds, starts one loop a thread, waits. Knows no client and no message.
 
-use crate::config::Config;
+use crate::command::{Action, Broadcast, Command, LateDecision, RouteId, Scope, SocketId};
+use crate::config::{Address, Config, Listener, Route, Target};
+use crate::control::Control;
+use crate::handler::{Chat, Echo, Handler, SaysVersion};
+use crate::hook::{HookHandler, Permits, Pool};
+use crate::listener::{Acceptor, Bound, bind};
+use crate::mailbox::{Inbox, Mail, Mailbox, mailbox};
+use crate::process::Process;
+use crate::source::{self, Part, Router};
+use crate::worker::{Parts, Worker as Loop};
+use mio::{Poll, Waker};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use ws_proto::{CloseCode, Message};
 
-/// Why the worker could not start.
+/// Makes a handler for a thread.
+pub type Factory = Arc<dyn Fn() -> Box<dyn Handler> + Send + Sync>;
+
+/// Why a worker did not start, or ended badly.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum StartError {
-    /// There is no loop yet.
-    NotYet,
+    /// An address cannot be listened on.
+    Listen {
+        /// As it was written.
+        address: String,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The system refused something else: threads, descriptors, random bytes.
+    System(io::Error),
+    /// The address or path given to the builder is none.
+    Invalid(String),
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("there is no loop yet")
+        match self {
+            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::System(error) => write!(f, "cannot start: {error}"),
+            Self::Invalid(what) => f.write_str(what),
+        }
     }
 }
 
 impl std::error::Error for StartError {}
 
-/// Runs the worker until it is told to end.
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// Reaches the sockets of a running worker from any thread. Nothing here waits; what is for nobody is dropped.
+#[derive(Clone)]
+pub struct Handle {
+    mailboxes: Arc<[Mailbox]>,
+    process: Arc<Process>,
+}
+
+impl Handle {
+    pub(crate) fn of(router: &Router) -> Self {
+        Self {
+            mailboxes: Arc::clone(&router.mailboxes),
+            process: Arc::clone(&router.process),
+        }
+    }
+
+    fn one(&self, id: SocketId, action: Action) {
+        if let Some(mailbox) = self.mailboxes.get(usize::from(id.thread)) {
+            mailbox.post(Mail::Command(Command {
+                action,
+                reply: None,
+            }));
+        }
+    }
+
+    fn all(&self, scope: &Scope, message: Message<'_>) {
+        let message = Arc::new(Broadcast::new(message.into_owned()));
+        for mailbox in self.mailboxes.iter() {
+            let action = Action::Broadcast(scope.clone(), None, Arc::clone(&message));
+            mailbox.post(Mail::Command(Command {
+                action,
+                reply: None,
+            }));
+        }
+    }
+
+    /// Sends a message to one socket.
+    pub fn send(&self, id: SocketId, message: Message<'_>) {
+        self.one(
+            id,
+            Action::Send(vec![id], Arc::new(Broadcast::new(message.into_owned()))),
+        );
+    }
+
+    /// Sends a message to every open socket.
+    pub fn broadcast(&self, message: Message<'_>) {
+        self.all(&Scope::All, message);
+    }
+
+    /// Sends a message to every open socket of the route with this path.
+    pub fn broadcast_to_route(&self, path: &str, message: Message<'_>) {
+        if let Some(route) = self
+            .process
+            .config
+            .routes
+            .iter()
+            .find(|route| route.path == path)
+        {
+            self.all(&Scope::Route(route.id), message);
+        }
+    }
+
+    /// Sends a message to every member of a group.
+    pub fn send_to_group(&self, group: &str, message: Message<'_>) {
+        self.all(&Scope::Group(group.into()), message);
+    }
+
+    /// Adds a socket to a group.
+    pub fn join(&self, id: SocketId, group: &str) {
+        self.one(id, Action::Join(id, group.into()));
+    }
+
+    /// Takes a socket out of a group.
+    pub fn leave(&self, id: SocketId, group: &str) {
+        self.one(id, Action::Leave(id, group.into()));
+    }
+
+    /// Begins the closing handshake of a socket, after what is queued for it.
+    pub fn close(&self, id: SocketId, code: CloseCode, reason: &str) {
+        self.one(id, Action::Close(id, code, reason.to_owned()));
+    }
+
+    /// Lets a socket be read again that its handler paused.
+    pub fn resume(&self, id: SocketId) {
+        self.one(id, Action::Resume(id));
+    }
+
+    /// Answers a handshake whose handler said [`Decision::Later`](crate::Decision::Later).
+    pub fn decide(&self, id: SocketId, decision: LateDecision) {
+        self.one(id, Action::Decide(id, Box::new(decision)));
+    }
+
+    /// Stops the worker: sockets are closed with 1012 over the first half of the drain time.
+    pub fn stop(&self) {
+        self.drain(false);
+    }
+
+    fn drain(&self, now: bool) {
+        for mailbox in self.mailboxes.iter() {
+            mailbox.post(Mail::Drain { now });
+        }
+    }
+}
+
+/// A worker for a program that embeds it.
+#[derive(Debug)]
+pub struct Worker;
+
+impl Worker {
+    /// Begins to describe one. Defaults are those of the configuration file, with one thread.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            config: Config {
+                threads: 1,
+                ..Config::default()
+            },
+            factories: Vec::new(),
+            fault: None,
+        }
+    }
+}
+
+/// Describes a worker.
+pub struct Builder {
+    config: Config,
+    factories: Vec<Factory>,
+    fault: Option<String>,
+}
+
+impl Builder {
+    /// Listens on an address such as `127.0.0.1:9000`, `[::1]:0` or `unix:/run/ws.sock`.
+    #[must_use]
+    pub fn listen(mut self, address: &str) -> Self {
+        let parsed = match address.strip_prefix("unix:") {
+            Some(path) => Some(Address::Unix(path.into())),
+            None => address.parse().ok().map(Address::Tcp),
+        };
+        match parsed {
+            Some(address) => self.config.listeners.push(Listener {
+                address,
+                proxy_protocol: false,
+            }),
+            None => {
+                self.fault = Some(format!(
+                    "{address:?} is no address such as 127.0.0.1:9000 or unix:/run/ws.sock"
+                ))
+            }
+        }
+        self
+    }
+
+    /// Runs so many loops, each in its thread.
+    #[must_use]
+    pub fn threads(mut self, threads: u8) -> Self {
+        self.config.threads = threads.max(1);
+        self
+    }
+
+    /// Answers on `path` and below with handlers that `factory` makes, one a thread.
+    #[must_use]
+    pub fn route<H: Handler + 'static>(
+        self,
+        path: &str,
+        factory: impl Fn() -> H + Send + Sync + 'static,
+    ) -> Self {
+        self.route_with(path, factory, |_| {})
+    }
+
+    /// Likewise, and lets `change` set the route's limits, versions or origins.
+    #[must_use]
+    pub fn route_with<H: Handler + 'static>(
+        mut self,
+        path: &str,
+        factory: impl Fn() -> H + Send + Sync + 'static,
+        change: impl FnOnce(&mut Route),
+    ) -> Self {
+        let id = RouteId(self.config.routes.len() as u16);
+        let mut route = Route::new(id, path, Target::Handler(self.factories.len()));
+        change(&mut route);
+        self.config.routes.push(Arc::new(route));
+        self.factories.push(Arc::new(move || Box::new(factory())));
+        self
+    }
+
+    /// Lets `change` set anything else of the configuration.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Starts the threads and returns.
+    ///
+    /// # Errors
+    /// The caller's fault or the system's: an address that is none, or that cannot be listened on.
+    pub fn start(self) -> Result<Running, StartError> {
+        match self.fault {
+            Some(fault) => Err(StartError::Invalid(fault)),
+            None => start(self.config, &self.factories),
+        }
+    }
+
+    /// Runs until SIGTERM or SIGINT, then drains; a second signal ends it at once.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn run(self) -> Result<(), StartError> {
+        let running = self.start()?;
+        wait(running)
+    }
+}
+
+/// A worker that runs. Dropping it lets it run on; [`Running::stop`] ends it.
+pub struct Running {
+    handle: Handle,
+    addresses: Vec<SocketAddr>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Running {
+    /// Returns the handle.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Returns the TCP addresses listened on, with the ports the kernel chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Drains and waits for the end.
+    ///
+    /// # Errors
+    /// The system's: a loop ended badly.
+    pub fn stop(self) -> Result<(), StartError> {
+        self.handle.stop();
+        self.join()
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// The system's: a loop ended badly.
+    pub fn join(self) -> Result<(), StartError> {
+        for thread in self.threads {
+            match thread.join() {
+                Ok(result) => result?,
+                Err(_) => return Err(StartError::System(io::Error::other("a loop panicked"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs a worker until SIGTERM or SIGINT, then drains; a second signal ends it at once.
 ///
 /// # Errors
-/// The system's: an address cannot be listened on.
+/// An address cannot be listened on, or the system refused something.
 pub fn run(config: Config) -> Result<(), StartError> {
-    drop(config);
-    Err(StartError::NotYet)
+    let running = start(config, &[])?;
+    wait(running)
+}
+
+fn wait(running: Running) -> Result<(), StartError> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    let waker = signals.handle();
+    let handle = running.handle();
+    let watch = std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            let mut again = false;
+            for signal in signals.forever() {
+                tracing::info!(signal, again, "stopping");
+                handle.drain(again);
+                again = true;
+            }
+        })?;
+    let result = running.join();
+    waker.close();
+    // It ends when its handle is closed; there is nothing it could say.
+    let _ = watch.join();
+    result
+}
+
+/// Binds everything and starts the loops.
+///
+/// # Errors
+/// An address cannot be listened on, or the system refused something.
+pub fn start(config: Config, factories: &[Factory]) -> Result<Running, StartError> {
+    let threads = config.threads.max(1);
+    let config = Arc::new(config);
+    let process = Process::new(Arc::clone(&config))
+        .map_err(|error| StartError::System(io::Error::other(error)))?;
+    let mut addresses = Vec::new();
+    let mut acceptors: Vec<Vec<Acceptor>> = (0..threads).map(|_| Vec::new()).collect();
+    for listener in &config.listeners {
+        let bound = bind(&listener.address, threads).map_err(|error| StartError::Listen {
+            address: listener.address.to_string(),
+            error,
+        })?;
+        if let Some(first) = bound.first() {
+            addresses.extend(first.tcp_address());
+            tracing::info!(address = first.describe(), threads, "listening");
+        }
+        for (bound, acceptors) in bound.into_iter().zip(&mut acceptors) {
+            acceptors.push(Acceptor::new(
+                bound.into_listening(),
+                listener.proxy_protocol,
+            ));
+        }
+    }
+    let control = match &config.control {
+        Some(control) => Some(bind_control(&control.address)?),
+        None => None,
+    };
+    if let Some(control) = &control {
+        tracing::info!(address = control.describe(), "control API listening");
+    }
+    let mut polls = Vec::with_capacity(usize::from(threads));
+    let mut mailboxes = Vec::with_capacity(usize::from(threads));
+    let mut inboxes = Vec::with_capacity(usize::from(threads));
+    for _ in 0..threads {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), source::token(Part::Waker, 0))?;
+        let (mailbox, inbox) = mailbox(Arc::new(waker));
+        polls.push(poll);
+        mailboxes.push(mailbox);
+        inboxes.push(inbox);
+    }
+    let mailboxes: Arc<[Mailbox]> = mailboxes.into();
+    let permits = Permits::of(&config);
+    let mut control = control;
+    let mut handles = Vec::with_capacity(usize::from(threads));
+    for (thread, ((poll, inbox), acceptors)) in
+        polls.into_iter().zip(inboxes).zip(acceptors).enumerate()
+    {
+        let thread = thread as u8;
+        let seed = Seed {
+            thread,
+            threads,
+            poll,
+            inbox,
+            acceptors,
+            control: control.take(),
+            process: Arc::clone(&process),
+            mailboxes: Arc::clone(&mailboxes),
+            permits: Arc::clone(&permits),
+            factories: factories.to_vec(),
+        };
+        let name = format!("loop-{thread}");
+        handles.push(
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(move || seed.grow()?.run())?,
+        );
+    }
+    Ok(Running {
+        handle: Handle { mailboxes, process },
+        addresses,
+        threads: handles,
+    })
+}
+
+fn bind_control(address: &Address) -> Result<Bound, StartError> {
+    let fail = |error| StartError::Listen {
+        address: address.to_string(),
+        error,
+    };
+    let bound = bind(address, 1)
+        .map_err(fail)?
+        .pop()
+        .ok_or_else(|| fail(io::ErrorKind::AddrNotAvailable.into()))?;
+    if let Address::Unix(path) = address {
+        // The mode is the permission.
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(fail)?;
+    }
+    Ok(bound)
+}
+
+/// What crosses into a new thread; what may not cross is made there.
+struct Seed {
+    thread: u8,
+    threads: u8,
+    poll: Poll,
+    inbox: Inbox,
+    acceptors: Vec<Acceptor>,
+    control: Option<Bound>,
+    process: Arc<Process>,
+    mailboxes: Arc<[Mailbox]>,
+    permits: Arc<[Permits]>,
+    factories: Vec<Factory>,
+}
+
+impl Seed {
+    fn grow(self) -> io::Result<Loop> {
+        let hooks = Rc::new(RefCell::new(Pool::new(
+            Arc::clone(&self.process),
+            self.permits,
+            self.thread,
+        )));
+        let handlers = self
+            .process
+            .config
+            .routes
+            .iter()
+            .map(|route| -> Box<dyn Handler> {
+                match &route.target {
+                    Target::Echo | Target::Page(_) => Box::new(Echo),
+                    Target::Chat => Box::new(Chat),
+                    Target::Version => Box::new(SaysVersion),
+                    Target::Handler(number) => match self.factories.get(*number) {
+                        Some(factory) => factory(),
+                        None => Box::new(Echo),
+                    },
+                    Target::Hooks(_) => {
+                        Box::new(HookHandler::new(Rc::clone(&hooks), Arc::clone(route)))
+                    }
+                }
+            })
+            .collect();
+        let control = match self.control {
+            Some(bound) => Some(Control::new(
+                Arc::clone(&self.process),
+                bound.into_listening().into(),
+                self.poll.registry(),
+            )?),
+            None => None,
+        };
+        let router = Router {
+            thread: self.thread,
+            threads: self.threads,
+            own: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            mailboxes: self.mailboxes,
+            process: Arc::clone(&self.process),
+        };
+        Loop::new(Parts {
+            poll: self.poll,
+            process: self.process,
+            handlers,
+            hooks,
+            control,
+            acceptors: self.acceptors,
+            router,
+            inbox: self.inbox,
+        })
+    }
 }

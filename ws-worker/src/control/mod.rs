@@ -285,3 +285,12 @@ fn slot_of_ticket(number: u64) -> usize {
 
 #[cfg(test)]
 mod tests;
+
+impl From<crate::listener::Listening> for ControlListener {
+    fn from(listening: crate::listener::Listening) -> Self {
+        match listening {
+            crate::listener::Listening::Tcp(socket) => Self::Tcp(socket),
+            crate::listener::Listening::Unix(socket) => Self::Unix(socket),
+        }
+    }
+}

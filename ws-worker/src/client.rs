@@ -1,0 +1,1062 @@
+//! One accepted socket: its handshake or connection, its way out, its readiness. Whatever wakes it (bytes, time, a
+//! command) the same steps follow: read, time, write. Knows its handler; not the loop, nor other clients.
+
+use crate::command::{LateDecision, RouteId, SocketId, SocketInfo};
+use crate::config::{Config, Route};
+use crate::counters::Totals;
+use crate::handler::{Accept, ClosedBy, Decision, End, Handler, Lent, SendError, Socket};
+use crate::opening::{Opening, Step};
+use crate::outbound::{HIGH_MARK, Outbound};
+use crate::process::Process;
+use crate::source::Router;
+use crate::stream::Stream;
+use crate::timers::{Armed, Entry};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use ws_proto::{
+    Cause, CloseCode, Connection, Event, Input, Instant, Message, Output, Refusal, Version,
+};
+
+/// Bytes a client may have read in one turn before others have theirs.
+const TURN_BYTES: usize = 512 * 1024;
+/// Messages likewise.
+const TURN_MESSAGES: usize = 1024;
+/// Payloads from this size are written from where they lie.
+const LARGE: usize = 16 * 1024;
+/// Bytes that are dropped of a client that was refused or has ended, before the socket is dropped as well.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// What the loop lends to a client for its turn.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Instant,
+    pub(crate) scratch: &'a mut [u8],
+    pub(crate) out: &'a mut Output,
+    pub(crate) router: &'a mut Router,
+    pub(crate) handlers: &'a mut [Box<dyn Handler>],
+    pub(crate) process: &'a Process,
+    pub(crate) totals: &'a mut Totals,
+    /// The memory budget is nearly used up: nobody is read.
+    pub(crate) starved: bool,
+}
+
+/// One accepted socket.
+pub(crate) struct Client {
+    pub(crate) stream: Stream,
+    pub(crate) outbound: Outbound,
+    pub(crate) phase: Phase,
+    /// Read but not yet taken: a queue is full, a turn's share used up, or a head waits for its decision.
+    unread: Vec<u8>,
+    /// What is kept for inspection and groups.
+    pub(crate) cold: Option<Box<Cold>>,
+    /// Who began to close, and with what words, if it was us.
+    closing: Option<Box<Closing>>,
+    pub(crate) key: [u8; 16],
+    pub(crate) entry: Entry,
+    pub(crate) armed: Armed,
+    /// Bytes of ours in the process's memory gauge.
+    accounted: usize,
+    messages_in: u32,
+    messages_out: u32,
+    pub(crate) route: RouteId,
+    /// Place among the route's members, while open.
+    pub(crate) place: Option<u32>,
+    /// Its address, if sockets of an address are counted.
+    counted_peer: Option<Box<std::net::IpAddr>>,
+    pub(crate) flags: Flags,
+}
+
+/// What is remembered of a client in single bits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flags {
+    /// Edge-triggered: set by an event, cleared by `WouldBlock` and by a short read.
+    pub(crate) readable: bool,
+    /// The event said that the peer's end or an error is in the stream: read on to it.
+    pub(crate) hangup: bool,
+    /// It stands in the queue for another turn.
+    pub(crate) queued: bool,
+    /// Its handler paused it.
+    paused: bool,
+    /// Its output is over the high mark and not yet below the low one.
+    blocked: bool,
+    /// The memory budget stops it.
+    starved: bool,
+    /// The connection was told to suspend its deadlines.
+    suspended: bool,
+    /// The socket failed: nothing can be written any more.
+    broken: bool,
+    /// The peer's stream has ended.
+    eof: bool,
+    /// It was open, and its handler knows.
+    opened: bool,
+}
+
+/// Where it stands.
+pub(crate) enum Phase {
+    Opening(Box<Opening>),
+    Open(Connection),
+    /// Nothing more is said; what the peer still sends is dropped until its end, so that close is no reset.
+    Lingering {
+        until: Instant,
+        dropped: usize,
+        finished: bool,
+    },
+}
+
+/// What is kept for inspection and groups, on the heap, only where somebody may ask.
+#[derive(Debug, Default)]
+pub(crate) struct Cold {
+    pub(crate) since: u64,
+    pub(crate) peer: String,
+    pub(crate) resource: String,
+    pub(crate) origin: Option<String>,
+    pub(crate) protocol: Option<String>,
+    /// Names and places.
+    pub(crate) groups: Vec<(Arc<str>, u32)>,
+    pub(crate) meta: Vec<(Arc<str>, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct Closing {
+    by: ClosedBy,
+    code: CloseCode,
+    reason: String,
+}
+
+/// Whether the client stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Stays,
+    /// It wants another turn: its share is used up.
+    Again,
+    /// Nothing is left to do: drop the socket.
+    Leaves,
+}
+
+/// Why the worker ends a socket without a closing handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drop {
+    Full,
+    Stalled,
+    Panicked,
+    Draining,
+    Starved,
+}
+
+impl Drop {
+    const fn words(self) -> (CloseCode, &'static str) {
+        match self {
+            Self::Full => (CloseCode::TRY_AGAIN_LATER, "output full"),
+            Self::Stalled => (CloseCode::TRY_AGAIN_LATER, "no progress"),
+            Self::Panicked => (CloseCode::INTERNAL, "internal error"),
+            Self::Draining => (CloseCode::RESTART, "restart"),
+            Self::Starved => (CloseCode::TRY_AGAIN_LATER, "out of memory"),
+        }
+    }
+}
+
+struct Share {
+    bytes: usize,
+    messages: usize,
+}
+
+impl Share {
+    fn is_used_up(&self) -> bool {
+        self.bytes == 0 || self.messages == 0
+    }
+}
+
+fn route(config: &Config, id: RouteId) -> Option<&Arc<Route>> {
+    config.routes.get(usize::from(id.0))
+}
+
+impl Client {
+    pub(crate) fn new(stream: Stream, opening: Opening, entry: Entry, key: [u8; 16]) -> Self {
+        Self {
+            stream,
+            outbound: Outbound::new(),
+            phase: Phase::Opening(Box::new(opening)),
+            unread: Vec::new(),
+            cold: None,
+            closing: None,
+            key,
+            entry,
+            armed: Armed::NEVER,
+            accounted: 0,
+            messages_in: 0,
+            messages_out: 0,
+            route: RouteId(0),
+            place: None,
+            counted_peer: None,
+            flags: Flags::default(),
+        }
+    }
+
+    pub(crate) fn id(&self, cx: &Context<'_>) -> SocketId {
+        SocketId {
+            boot: cx.process.boot_mark,
+            thread: cx.router.thread,
+            slot: self.entry.slot,
+            key: self.key,
+        }
+    }
+
+    /// Serves it: bytes in, time, bytes out.
+    pub(crate) fn serve(&mut self, cx: &mut Context<'_>) -> Verdict {
+        let mut share = Share {
+            bytes: TURN_BYTES,
+            messages: TURN_MESSAGES,
+        };
+        if self.outbound.len() > 0 && self.outbound.drain(cx.now, &mut self.stream).is_err() {
+            self.flags.broken = true;
+        }
+        self.update_pause(cx);
+        self.read(cx, &mut share);
+        self.handle_timeout(cx);
+        self.settle(cx, &share)
+    }
+
+    /// Ends a turn: the connection's end is told, the turn's output written, the next step decided.
+    fn settle(&mut self, cx: &mut Context<'_>, share: &Share) -> Verdict {
+        if let Phase::Open(connection) = &self.phase
+            && connection.closed().is_some()
+        {
+            self.end(cx);
+        }
+        if self.flags.broken {
+            cx.out.clear(crate::outbound::KEEP);
+        } else if self
+            .outbound
+            .flush(cx.now, &mut self.stream, cx.out)
+            .is_err()
+        {
+            self.flags.broken = true;
+        }
+        if self.flags.broken {
+            if let Phase::Open(connection) = &mut self.phase {
+                connection.handle_eof(cx.now);
+                self.end(cx);
+            }
+            self.lose(cx, CloseCode::ABNORMAL, "connection lost", ClosedBy::Client);
+            return Verdict::Leaves;
+        }
+        self.update_pause(cx);
+        self.account(cx);
+        if let Phase::Lingering { finished, .. } = &mut self.phase
+            && self.outbound.len() == 0
+        {
+            if self.flags.eof {
+                return Verdict::Leaves;
+            }
+            if !*finished {
+                *finished = true;
+                self.stream.finish();
+            }
+        }
+        let more = self.flags.readable || !self.unread.is_empty();
+        if more && self.may_take(cx) && share.is_used_up() {
+            Verdict::Again
+        } else {
+            Verdict::Stays
+        }
+    }
+
+    fn may_take(&self, cx: &Context<'_>) -> bool {
+        match &self.phase {
+            Phase::Opening(opening) => !opening.is_deciding(),
+            Phase::Open(_) => !(self.flags.paused || self.flags.blocked || cx.starved),
+            Phase::Lingering { .. } => true,
+        }
+    }
+
+    /// Tells the connection when we stop and start listening, so that nobody is called silent meanwhile.
+    fn update_pause(&mut self, cx: &Context<'_>) {
+        if self.flags.blocked {
+            self.flags.blocked = !self.outbound.is_below_low_mark();
+        } else if self.outbound.is_above_high_mark() {
+            self.flags.blocked = true;
+        }
+        self.flags.starved = cx.starved;
+        let suspend = self.flags.paused || self.flags.blocked || self.flags.starved;
+        if suspend != self.flags.suspended
+            && let Phase::Open(connection) = &mut self.phase
+        {
+            self.flags.suspended = suspend;
+            if suspend {
+                connection.pause(cx.now);
+            } else {
+                connection.resume(cx.now);
+            }
+        }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, share: &mut Share) {
+        if !self.unread.is_empty() && self.may_take(cx) {
+            let mut bytes = std::mem::take(&mut self.unread);
+            let mut input = Input::new(&mut bytes);
+            self.take(cx, &mut input, share);
+            let left = input.len();
+            if left > 0 {
+                bytes.drain(..bytes.len() - left);
+                self.unread = bytes;
+            }
+        }
+        while self.flags.readable
+            && self.unread.is_empty()
+            && !self.flags.broken
+            && !share.is_used_up()
+            && self.may_take(cx)
+        {
+            if let Phase::Open(connection) = &mut self.phase
+                && let Some(room) = connection.read_into()
+            {
+                let size = room.len();
+                let result = self.stream.read(room);
+                let Some(count) = self.after_read(cx, result, size, share) else {
+                    continue;
+                };
+                let Phase::Open(connection) = &mut self.phase else {
+                    continue;
+                };
+                let event = connection.received(cx.now, count, cx.out);
+                self.event(cx, event, share);
+                continue;
+            }
+            // The buffer leaves the context for as long as messages borrow it.
+            let scratch = std::mem::take(&mut cx.scratch);
+            let size = scratch.len();
+            let result = self.stream.read(scratch);
+            if let Some(count) = self.after_read(cx, result, size, share) {
+                let (bytes, _) = scratch.split_at_mut(count);
+                let mut input = Input::new(bytes);
+                self.take(cx, &mut input, share);
+                if !input.is_empty() {
+                    self.unread = input.as_slice().to_vec();
+                }
+            }
+            cx.scratch = scratch;
+        }
+    }
+
+    /// Remembers what a read says of the socket; returns how many bytes came.
+    fn after_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: std::io::Result<usize>,
+        size: usize,
+        share: &mut Share,
+    ) -> Option<usize> {
+        match result {
+            Ok(0) => {
+                self.flags.readable = false;
+                self.flags.eof = true;
+                match &mut self.phase {
+                    Phase::Open(connection) => connection.handle_eof(cx.now),
+                    Phase::Opening(_) => self.leave_opening(cx),
+                    Phase::Lingering { .. } => {}
+                }
+                None
+            }
+            Ok(count) => {
+                if count < size && !self.flags.hangup {
+                    self.flags.readable = false;
+                }
+                share.bytes = share.bytes.saturating_sub(count);
+                Some(count)
+            }
+            Err(error) => {
+                self.flags.readable = false;
+                self.flags.broken |= error.kind() != ErrorKind::WouldBlock;
+                None
+            }
+        }
+    }
+
+    /// Takes bytes until none is left or nothing more may be taken now.
+    fn take(&mut self, cx: &mut Context<'_>, input: &mut Input<'_>, share: &mut Share) {
+        loop {
+            match &mut self.phase {
+                Phase::Open(connection) => {
+                    let Some(event) = connection.receive(cx.now, input, cx.out) else {
+                        return;
+                    };
+                    self.event(cx, Some(event), share);
+                    if share.is_used_up() || !self.may_take(cx) {
+                        return;
+                    }
+                }
+                Phase::Opening(opening) => {
+                    opening.count(cx.process);
+                    match opening.receive(cx.now, &cx.process.config.head, input, cx.out) {
+                        Step::More => return,
+                        Step::Request => self.decide(cx),
+                        Step::Open => self.open(cx),
+                        Step::Refused(refusal) => self.refuse(cx, refusal),
+                    }
+                    if !self.may_take(cx) {
+                        return;
+                    }
+                }
+                Phase::Lingering { dropped, .. } => {
+                    *dropped += input.take(usize::MAX).len();
+                    if *dropped > LINGER_BYTES {
+                        self.flags.broken = true;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn event(&mut self, cx: &mut Context<'_>, event: Option<Event<'_>>, share: &mut Share) {
+        if let Some(Event::Message(message)) = event {
+            share.messages = share.messages.saturating_sub(1);
+            self.message(cx, message);
+        }
+        if cx.out.len() > HIGH_MARK {
+            if self
+                .outbound
+                .flush(cx.now, &mut self.stream, cx.out)
+                .is_err()
+            {
+                self.flags.broken = true;
+                cx.out.clear(crate::outbound::KEEP);
+            }
+            self.flags.blocked |= self.outbound.is_above_high_mark();
+        }
+    }
+
+    #[inline]
+    fn message(&mut self, cx: &mut Context<'_>, message: Message<'_>) {
+        self.messages_in = self.messages_in.wrapping_add(1);
+        cx.totals.messages_in += 1;
+        let process = cx.process;
+        let Some(route) = route(&process.config, self.route) else {
+            return;
+        };
+        if let (Some(heartbeat), Message::Text(text)) = (&route.heartbeat_text, &message)
+            && *text == heartbeat.receive
+        {
+            if let Some(answer) = &heartbeat.answer {
+                self.lend(cx, |socket, _| {
+                    // A client that takes no answers is over its mark and learns it that way.
+                    let _ = socket.send(Message::text(answer));
+                });
+            }
+            return;
+        }
+        self.lend(cx, |socket, handler| handler.on_message(socket, message));
+    }
+
+    /// Calls something with the socket as a handler sees it, and the handler.
+    #[inline]
+    fn lend(&mut self, cx: &mut Context<'_>, call: impl FnOnce(&mut Socket<'_>, &mut dyn Handler)) {
+        let id = self.id(cx);
+        let process = cx.process;
+        let Some(route) = route(&process.config, self.route) else {
+            return;
+        };
+        let Some(handler) = cx.handlers.get_mut(usize::from(self.route.0)) else {
+            return;
+        };
+        let Phase::Open(connection) = &mut self.phase else {
+            return;
+        };
+        let mut lending = Lending {
+            now: cx.now,
+            connection,
+            stream: &mut self.stream,
+            outbound: &mut self.outbound,
+            out: cx.out,
+            router: cx.router,
+            route,
+            closing: &mut self.closing,
+            flags: &mut self.flags,
+            sent: 0,
+            id,
+        };
+        call(
+            &mut Socket {
+                id,
+                inner: &mut lending,
+            },
+            handler.as_mut(),
+        );
+        let sent = lending.sent;
+        self.messages_out = self.messages_out.wrapping_add(sent);
+        cx.totals.messages_out += u64::from(sent);
+    }
+
+    /// The head is whole and valid: finds the route and asks its handler.
+    fn decide(&mut self, cx: &mut Context<'_>) {
+        let id = self.id(cx);
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        let process = cx.process;
+        let asked = opening.ask(process, id, cx.handlers);
+        self.counted_peer = opening.counted_peer().map(Box::new);
+        let (decision, id_of_route) = match asked {
+            Ok(asked) => asked,
+            Err(refusal) => return self.refuse(cx, refusal),
+        };
+        self.route = id_of_route;
+        match decision {
+            Decision::Accept(accept) => self.accept(cx, accept),
+            Decision::Refuse(rejection) => {
+                let Phase::Opening(opening) = &mut self.phase else {
+                    return;
+                };
+                opening.forget_asking();
+                opening.reject(&rejection, cx.out);
+                self.linger(cx);
+            }
+            Decision::Later => opening.wait_for_decision(),
+        }
+    }
+
+    /// Answers 101; hixie-76 waits for its eight bytes before it is open.
+    fn accept(&mut self, cx: &mut Context<'_>, accept: Accept) {
+        let process = cx.process;
+        let Some(limits) =
+            route(&process.config, self.route).map(|route| Arc::clone(&route.limits))
+        else {
+            return;
+        };
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        match opening.accept(cx.now, accept, limits, cx.out) {
+            Ok(true) => self.open(cx),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "the answer to a handshake cannot be sent: 500");
+                opening.reject(
+                    &ws_proto::Rejection {
+                        status: 500,
+                        headers: ws_proto::Headers::default(),
+                        body: Vec::new(),
+                    },
+                    cx.out,
+                );
+                self.lose(
+                    cx,
+                    CloseCode::INTERNAL,
+                    "bad handshake answer",
+                    ClosedBy::Worker,
+                );
+                self.linger(cx);
+            }
+        }
+    }
+
+    /// Answers a handshake that its handler wanted to decide later.
+    pub(crate) fn decide_late(&mut self, cx: &mut Context<'_>, decision: LateDecision) {
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        if !opening.is_deciding() {
+            return;
+        }
+        opening.decided();
+        match decision {
+            LateDecision::Accept(accept) => self.accept(cx, accept),
+            LateDecision::Reject(rejection) => {
+                opening.forget_asking();
+                opening.reject(&rejection, cx.out);
+                self.linger(cx);
+            }
+            LateDecision::Unavailable(retry_after) => {
+                opening.forget_asking();
+                opening.refuse(Refusal::Unavailable, Some(retry_after), cx.out);
+                cx.process.counters.refused.one();
+                self.linger(cx);
+            }
+        }
+    }
+
+    fn open(&mut self, cx: &mut Context<'_>) {
+        let until = cx.now;
+        let phase = std::mem::replace(
+            &mut self.phase,
+            Phase::Lingering {
+                until,
+                dropped: 0,
+                finished: false,
+            },
+        );
+        let Phase::Opening(opening) = phase else {
+            return;
+        };
+        let (connection, cold) = opening.into_connection(cx.now, cx.process);
+        let Some(connection) = connection else {
+            self.flags.broken = true;
+            return;
+        };
+        self.phase = Phase::Open(connection);
+        self.cold = cold;
+        self.flags.opened = true;
+        cx.process.counters.opened.one();
+        self.lend(cx, |socket, handler| handler.on_open(socket));
+    }
+
+    fn refuse(&mut self, cx: &mut Context<'_>, refusal: Refusal) {
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        cx.process.counters.refused.one();
+        tracing::debug!(refusal = refusal.name(), "handshake refused");
+        if !opening.serve_page(refusal, &cx.process.config, cx.out) {
+            opening.refuse(refusal, None, cx.out);
+        }
+        self.lose(cx, CloseCode::ABNORMAL, refusal.name(), ClosedBy::Worker);
+        self.linger(cx);
+    }
+
+    /// Refuses a handshake for want of room, to make some.
+    pub(crate) fn evict(&mut self, cx: &mut Context<'_>) -> Verdict {
+        self.refuse(cx, Refusal::Unavailable);
+        self.settle(
+            cx,
+            &Share {
+                bytes: 1,
+                messages: 1,
+            },
+        )
+    }
+
+    fn linger(&mut self, cx: &Context<'_>) {
+        if let Phase::Opening(opening) = &mut self.phase {
+            opening.uncount(cx.process);
+        }
+        let limit = route(&cx.process.config, self.route)
+            .map_or(std::time::Duration::from_secs(5), |route| {
+                route.limits.close_timeout
+            });
+        self.phase = Phase::Lingering {
+            until: cx.now + limit,
+            dropped: 0,
+            finished: false,
+        };
+        self.unread = Vec::new();
+    }
+
+    /// The peer left before it was open.
+    fn leave_opening(&mut self, cx: &mut Context<'_>) {
+        if let Phase::Opening(opening) = &self.phase
+            && opening.is_deciding()
+        {
+            return; // It may have closed only its own direction; the answer will tell.
+        }
+        self.lose(
+            cx,
+            CloseCode::ABNORMAL,
+            "left during the handshake",
+            ClosedBy::Client,
+        );
+        self.linger(cx);
+    }
+
+    /// Tells the handler, if it knows of the handshake, that nothing will come of it.
+    fn lose(&mut self, cx: &mut Context<'_>, code: CloseCode, reason: &str, by: ClosedBy) {
+        let id = self.id(cx);
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        let asked = opening.was_asked();
+        opening.forget_asking();
+        opening.uncount(cx.process);
+        if asked && let Some(handler) = cx.handlers.get_mut(usize::from(self.route.0)) {
+            handler.on_lost(
+                id,
+                &End {
+                    clean: false,
+                    code: Some(code),
+                    reason,
+                    by,
+                },
+            );
+        }
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        match &mut self.phase {
+            Phase::Opening(opening) => {
+                if let Err(refusal) = opening.handle_timeout(cx.now) {
+                    self.refuse(cx, refusal);
+                }
+            }
+            Phase::Open(connection) => {
+                connection.handle_timeout(cx.now, cx.out);
+                let stall = route(&cx.process.config, self.route).map(|route| route.stall_timeout);
+                if let (Some(since), Some(stall)) = (self.outbound.stalled_since(), stall)
+                    && since + stall <= cx.now
+                {
+                    cx.process.counters.stalled.one();
+                    self.drop_open(cx, Drop::Stalled);
+                }
+            }
+            Phase::Lingering { until, .. } => {
+                if *until <= cx.now {
+                    self.flags.broken = true;
+                }
+            }
+        }
+    }
+
+    /// Returns the next deadline.
+    pub(crate) fn poll_timeout(&self, config: &Config) -> Option<Instant> {
+        match &self.phase {
+            Phase::Opening(opening) => opening.poll_timeout(),
+            Phase::Open(connection) => {
+                let stall = self.outbound.stalled_since().and_then(|since| {
+                    let stall = route(config, self.route)?.stall_timeout;
+                    Some(since + stall)
+                });
+                match (connection.poll_timeout(), stall) {
+                    (Some(a), Some(b)) => Some(a.min(b)),
+                    (a, b) => a.or(b),
+                }
+            }
+            Phase::Lingering { until, .. } => Some(*until),
+        }
+    }
+
+    /// The connection has ended: tells its handler how, then says no more.
+    fn end(&mut self, cx: &mut Context<'_>) {
+        let Phase::Open(connection) = &self.phase else {
+            return;
+        };
+        let version = connection.version();
+        let Some(closed) = connection.closed().cloned() else {
+            return;
+        };
+        let ours = self.closing.take();
+        let reason;
+        let end = match (&ours, closed.cause) {
+            (
+                Some(ours),
+                Cause::ClosedByUs | Cause::CloseTimeout | Cause::ClosedByPeer | Cause::Eof,
+            ) => {
+                reason = ours.reason.as_str();
+                // 75 has no closing handshake: our FIN is all there can be.
+                let clean = closed.clean || version == Version::Hixie75;
+                End {
+                    clean,
+                    code: Some(ours.code),
+                    reason,
+                    by: ours.by,
+                }
+            }
+            (_, Cause::ClosedByPeer) => End {
+                clean: closed.clean,
+                code: closed.code,
+                reason: &closed.reason,
+                by: ClosedBy::Client,
+            },
+            (_, Cause::Eof) => {
+                let code = (!closed.clean).then_some(CloseCode::ABNORMAL);
+                End {
+                    clean: closed.clean,
+                    code,
+                    reason: "",
+                    by: ClosedBy::Client,
+                }
+            }
+            (_, Cause::Protocol(error)) => End {
+                clean: false,
+                code: Some(error.close_code()),
+                reason: error.reason(),
+                by: ClosedBy::Worker,
+            },
+            (_, Cause::PongMissed) => End {
+                clean: false,
+                code: Some(CloseCode::ABNORMAL),
+                reason: "pong missed",
+                by: ClosedBy::Worker,
+            },
+            (_, Cause::Idle) => End {
+                clean: closed.clean,
+                code: Some(CloseCode::GOING_AWAY),
+                reason: "idle",
+                by: ClosedBy::Worker,
+            },
+            (_, _) => End {
+                clean: closed.clean,
+                code: closed.code,
+                reason: &closed.reason,
+                by: ClosedBy::Worker,
+            },
+        };
+        tracing::debug!(version = version.name(), clean = end.clean, code = end.code.map(CloseCode::get), by = end.by.name(), cause = ?closed.cause, "closed");
+        self.lend(cx, |socket, handler| handler.on_close(socket, &end));
+        self.closed(cx);
+        if matches!(closed.cause, Cause::PongMissed) {
+            self.flags.broken = true; // Nobody is there to read on.
+        }
+    }
+
+    /// Ends an open socket without a closing handshake.
+    fn drop_open(&mut self, cx: &mut Context<'_>, why: Drop) {
+        let (code, reason) = why.words();
+        tracing::debug!(reason, "dropped");
+        self.lend(cx, |socket, handler| {
+            handler.on_close(
+                socket,
+                &End {
+                    clean: false,
+                    code: Some(code),
+                    reason,
+                    by: ClosedBy::Worker,
+                },
+            );
+        });
+        self.closed(cx);
+        self.flags.broken = true;
+    }
+
+    fn closed(&mut self, cx: &mut Context<'_>) {
+        if self.flags.opened {
+            self.flags.opened = false;
+            cx.process.counters.closed.one();
+        }
+        self.linger(cx);
+    }
+
+    /// Ends it at once, in whatever state it is: a panic, the end of a drain, a full queue.
+    pub(crate) fn drop_now(&mut self, cx: &mut Context<'_>, why: Drop) {
+        let (code, reason) = why.words();
+        self.lose(cx, code, reason, ClosedBy::Worker);
+        if let Phase::Open(_) = &self.phase {
+            self.drop_open(cx, why);
+        }
+        self.flags.broken = true;
+    }
+
+    /// Begins the closing handshake after what is queued, and writes it.
+    pub(crate) fn close(
+        &mut self,
+        cx: &mut Context<'_>,
+        code: CloseCode,
+        reason: &str,
+        by: ClosedBy,
+    ) -> Verdict {
+        if let Phase::Open(connection) = &mut self.phase
+            && !connection.is_closing()
+        {
+            self.closing = Some(Box::new(Closing {
+                by,
+                code,
+                reason: reason.to_owned(),
+            }));
+            connection.close(cx.now, code, reason, cx.out);
+        }
+        self.settle(
+            cx,
+            &Share {
+                bytes: 1,
+                messages: 1,
+            },
+        )
+    }
+
+    /// Sends a command's message, and writes it.
+    pub(crate) fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: Message<'_>,
+    ) -> (Result<(), SendError>, Verdict) {
+        let mut result = Err(SendError::Closed);
+        self.lend(cx, |socket, _| result = socket.send(message));
+        (
+            result,
+            self.settle(
+                cx,
+                &Share {
+                    bytes: 1,
+                    messages: 1,
+                },
+            ),
+        )
+    }
+
+    /// Writes a batch of shared frames, all admitted.
+    pub(crate) fn write_shared(
+        &mut self,
+        cx: &mut Context<'_>,
+        joined: &[u8],
+        frames: &[Arc<[u8]>],
+    ) -> Verdict {
+        self.messages_out = self.messages_out.wrapping_add(frames.len() as u32);
+        cx.totals.messages_out += frames.len() as u64;
+        if self
+            .outbound
+            .write_shared(cx.now, &mut self.stream, joined, frames)
+            .is_err()
+        {
+            self.flags.broken = true;
+        }
+        self.settle(
+            cx,
+            &Share {
+                bytes: 1,
+                messages: 1,
+            },
+        )
+    }
+
+    /// Lets it be read again that its handler paused.
+    pub(crate) fn resume(&mut self) {
+        self.flags.paused = false;
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.flags.paused
+    }
+
+    fn account(&mut self, cx: &Context<'_>) {
+        let held = self.outbound.len()
+            + self.unread.capacity()
+            + match &self.phase {
+                Phase::Opening(opening) => opening.memory(),
+                Phase::Open(connection) => connection.memory(),
+                Phase::Lingering { .. } => 0,
+            };
+        if held > self.accounted {
+            cx.process.counters.memory.add(held - self.accounted);
+        } else if held < self.accounted {
+            cx.process.counters.memory.subtract(self.accounted - held);
+        }
+        self.accounted = held;
+    }
+
+    /// Gives back what it holds of the process's gauges, when it leaves.
+    pub(crate) fn settle_accounts(&mut self, process: &Process) {
+        process.counters.memory.subtract(self.accounted);
+        self.accounted = 0;
+        if let Phase::Opening(opening) = &mut self.phase {
+            opening.uncount(process);
+        }
+        if let Some(address) = self.counted_peer.take() {
+            process.uncount_peer(*address);
+        }
+    }
+
+    /// Returns what it holds of the memory budget.
+    pub(crate) fn held(&self) -> usize {
+        self.accounted
+    }
+
+    pub(crate) fn info(&self, id: SocketId) -> SocketInfo {
+        let cold = self.cold.as_deref();
+        SocketInfo {
+            id,
+            route: self.route,
+            version: match &self.phase {
+                Phase::Open(connection) => connection.version(),
+                Phase::Opening(_) | Phase::Lingering { .. } => Version::Rfc6455,
+            },
+            peer: cold.map_or_else(String::new, |cold| cold.peer.clone()),
+            resource: cold.map_or_else(String::new, |cold| cold.resource.clone()),
+            origin: cold.and_then(|cold| cold.origin.clone()),
+            protocol: cold.and_then(|cold| cold.protocol.clone()),
+            groups: cold.map_or_else(Vec::new, |cold| {
+                cold.groups
+                    .iter()
+                    .map(|(name, _)| Arc::clone(name))
+                    .collect()
+            }),
+            meta: cold.map_or_else(Vec::new, |cold| cold.meta.clone()),
+            since: cold.map_or(0, |cold| cold.since),
+            messages_in: u64::from(self.messages_in),
+            messages_out: u64::from(self.messages_out),
+            queue: self.outbound.len(),
+        }
+    }
+}
+
+/// A client's parts as a handler's [`Socket`] uses them.
+struct Lending<'a> {
+    now: Instant,
+    connection: &'a mut Connection,
+    stream: &'a mut Stream,
+    outbound: &'a mut Outbound,
+    out: &'a mut Output,
+    router: &'a mut Router,
+    route: &'a Route,
+    closing: &'a mut Option<Box<Closing>>,
+    flags: &'a mut Flags,
+    sent: u32,
+    id: SocketId,
+}
+
+impl Lent for Lending<'_> {
+    fn version(&self) -> Version {
+        self.connection.version()
+    }
+
+    fn route(&self) -> RouteId {
+        self.route.id
+    }
+
+    fn send(&mut self, message: Message<'_>) -> Result<(), SendError> {
+        if self.outbound.len() + self.out.len() >= self.route.max_output {
+            return Err(SendError::Full);
+        }
+        if !self.router.own.is_empty() {
+            // A broadcast of this turn still waits: what is sent after it stays behind it.
+            self.connection
+                .admits(message.is_binary())
+                .map_err(SendError::from)?;
+            self.router.send_behind(self.id, message.into_owned());
+            return Ok(());
+        }
+        if message.payload().len() < LARGE {
+            self.connection
+                .send(self.now, message, self.out)
+                .map_err(SendError::from)?;
+        } else {
+            let framed = self
+                .connection
+                .frame(self.now, &message)
+                .map_err(SendError::from)?;
+            let written =
+                self.outbound
+                    .write_framed(self.now, self.stream, self.out, &framed, message);
+            self.flags.broken |= written.is_err();
+        }
+        self.sent += 1;
+        Ok(())
+    }
+
+    fn close(&mut self, code: CloseCode, reason: &str) {
+        if !self.router.own.is_empty() {
+            self.router.close_behind(self.id, code, reason);
+        } else if !self.connection.is_closing() {
+            *self.closing = Some(Box::new(Closing {
+                by: ClosedBy::App,
+                code,
+                reason: reason.to_owned(),
+            }));
+            self.connection.close(self.now, code, reason, self.out);
+        }
+    }
+
+    fn pause(&mut self) {
+        self.flags.paused = true;
+    }
+
+    fn router(&mut self) -> &mut Router {
+        self.router
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_client_is_small() {
+        assert!(size_of::<Client>() <= 320, "{}", size_of::<Client>());
+    }
+}

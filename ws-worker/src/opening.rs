@@ -1,0 +1,366 @@
+//! A client before it is open: the PROXY head where one is due, the handshake, who is really behind the proxy, the route
+//! and its handler's decision. Knows no socket; the client feeds it.
+
+use crate::client::Cold;
+use crate::clock;
+use crate::command::{RouteId, SocketId};
+use crate::config::{Config, Target, origin_allowed};
+use crate::forwarded::{Forwarded, Peer, forwarded};
+use crate::handler::{Accept, Connecting, Decision, Handler};
+use crate::process::Process;
+use crate::proxy_protocol::{self, Parsed, Proxied};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use ws_proto::{
+    Answer, Connection, Handshake, HeadLimits, Headers, Input, Instant, Limits, Output, Ready,
+    Refusal, Rejection, SendError,
+};
+
+/// What bytes came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// More are needed.
+    More,
+    /// The request is whole and valid.
+    Request,
+    /// Hixie-76's eight bytes came: open.
+    Open,
+    /// It cannot become a WebSocket.
+    Refused(Refusal),
+}
+
+/// A client before it is open.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    handshake: Handshake,
+    peer: Peer,
+    /// The PROXY head as far as it came, while one is due.
+    proxy_head: Option<Vec<u8>>,
+    /// What the PROXY head said.
+    proxied: Option<Proxied>,
+    forwarded: Option<Forwarded>,
+    protocol: Option<String>,
+    stage: Stage,
+    /// The handler was asked, and has to hear if nothing comes of it.
+    asked: bool,
+    /// It is counted among the handshakes in flight.
+    counted: bool,
+    /// The head is whole: what remains is up to the handler, or hixie-76's eight bytes.
+    answered: bool,
+    route: RouteId,
+    counted_peer: Option<IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Receiving,
+    Deciding,
+}
+
+impl Opening {
+    pub(crate) fn new(now: Instant, peer: Peer, proxy_protocol: bool, config: &Config) -> Self {
+        Self {
+            handshake: Handshake::new(now, &config.head),
+            peer,
+            proxy_head: proxy_protocol.then(Vec::new),
+            proxied: None,
+            forwarded: None,
+            protocol: None,
+            stage: Stage::Receiving,
+            asked: false,
+            counted: false,
+            answered: false,
+            route: RouteId(0),
+            counted_peer: None,
+        }
+    }
+
+    /// Takes bytes up to the next step.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        limits: &HeadLimits,
+        input: &mut Input<'_>,
+        out: &mut Output,
+    ) -> Step {
+        if !self.take_proxy_head(input) {
+            // Whoever speaks without the PROXY head that is required is no proxy of ours: nothing is said.
+            return Step::Refused(Refusal::Silent);
+        }
+        if self.proxy_head.is_some() || input.is_empty() {
+            return Step::More;
+        }
+        match self.handshake.receive(now, limits, input, out) {
+            Ok(None) => Step::More,
+            Ok(Some(Ready::Request)) => Step::Request,
+            Ok(Some(Ready::Open)) => Step::Open,
+            Err(refusal) => Step::Refused(refusal),
+        }
+    }
+
+    /// Takes the PROXY head if one is due. False: it is none.
+    fn take_proxy_head(&mut self, input: &mut Input<'_>) -> bool {
+        let Some(head) = &mut self.proxy_head else {
+            return true;
+        };
+        let before = head.len();
+        head.extend_from_slice(input.as_slice());
+        match proxy_protocol::parse(head) {
+            Parsed::Partial => {
+                input.take(usize::MAX);
+                true
+            }
+            Parsed::Done { consumed, proxied } => {
+                input.take(consumed.saturating_sub(before));
+                self.proxied = Some(proxied);
+                self.proxy_head = None;
+                true
+            }
+            Parsed::Invalid => false,
+        }
+    }
+
+    /// Finds the route, checks what the configuration says of it, and asks its handler.
+    pub(crate) fn ask(
+        &mut self,
+        process: &Process,
+        id: SocketId,
+        handlers: &mut [Box<dyn Handler>],
+    ) -> Result<(Decision, RouteId), Refusal> {
+        self.answered = true;
+        let config = &process.config;
+        let request = self.handshake.request().ok_or(Refusal::NotWebSocket)?;
+        if process.draining.load(Ordering::Relaxed) || process.is_short_of_memory() {
+            return Err(Refusal::Unavailable);
+        }
+        let route = config.route_for(request.path()).ok_or(Refusal::NotFound)?;
+        if matches!(route.target, Target::Page(_)) && route.path != request.path() {
+            return Err(Refusal::NotFound);
+        }
+        if !route.versions.contains(request.version()) {
+            return Err(Refusal::Version(route.versions));
+        }
+        if let Some(allowed) = &route.allowed_origins
+            && !origin_allowed(allowed, request.origin())
+        {
+            return Err(Refusal::Origin);
+        }
+        let forwarded = forwarded(
+            self.peer,
+            self.proxied,
+            &config.trusted_proxies,
+            request.headers(),
+        );
+        if let (Some(limit), Some(address)) = (config.bounds.max_per_peer, forwarded.address) {
+            if !process.count_peer(address, limit) {
+                return Err(Refusal::Unavailable);
+            }
+            self.counted_peer = Some(address);
+        }
+        let location = request.location(forwarded.secure, forwarded.host.as_deref());
+        let connecting = Connecting {
+            request,
+            id,
+            peer: &forwarded.peer,
+            location: &location,
+            trusted: forwarded.trusted,
+        };
+        let handler = handlers
+            .get_mut(usize::from(route.id.0))
+            .ok_or(Refusal::NotFound)?;
+        let decision = handler.on_connect(&connecting);
+        self.asked = true;
+        self.route = route.id;
+        self.forwarded = Some(forwarded);
+        Ok((decision, route.id))
+    }
+
+    /// Answers 101; true if it is open already.
+    pub(crate) fn accept(
+        &mut self,
+        now: Instant,
+        accept: Accept,
+        limits: Arc<Limits>,
+        out: &mut Output,
+    ) -> Result<bool, SendError> {
+        let forwarded = self.forwarded.as_mut();
+        let answer = Answer {
+            protocol: accept.protocol,
+            headers: accept.headers,
+            secure: forwarded.as_ref().is_some_and(|forwarded| forwarded.secure),
+            host: forwarded.and_then(|forwarded| forwarded.host.take()),
+        };
+        self.handshake.accept(now, &answer, limits, out)?;
+        self.protocol = answer.protocol;
+        Ok(self.handshake.is_open())
+    }
+
+    pub(crate) fn refuse(&mut self, refusal: Refusal, retry_after: Option<u32>, out: &mut Output) {
+        let retry_after = match refusal {
+            Refusal::Unavailable => {
+                retry_after.or(Some(1 + (out.len() as u32 + self.jitter()) % 5))
+            }
+            _ => retry_after,
+        };
+        self.handshake.refuse(refusal, retry_after, out);
+    }
+
+    pub(crate) fn reject(&mut self, rejection: &Rejection, out: &mut Output) {
+        self.handshake.reject(rejection, out);
+    }
+
+    /// Spreads the herd that comes back: no clock and no dice here, but ports differ.
+    fn jitter(&self) -> u32 {
+        match self.peer {
+            Peer::Tcp(address) => u32::from(address.port()),
+            Peer::Unix => 0,
+        }
+    }
+
+    /// Answers a browser that asks for the demo's page. False: there is none here.
+    pub(crate) fn serve_page(
+        &mut self,
+        refusal: Refusal,
+        config: &Config,
+        out: &mut Output,
+    ) -> bool {
+        if refusal != Refusal::NotWebSocket {
+            return false;
+        }
+        let Some(head) = self.handshake.head() else {
+            return false;
+        };
+        if !matches!(head.method(), "GET" | "HEAD") {
+            return false;
+        }
+        let Some(route) = config
+            .route_for(head.path())
+            .filter(|route| route.path == head.path())
+        else {
+            return false;
+        };
+        let Target::Page(page) = &route.target else {
+            return false;
+        };
+        let mut headers = Headers::default();
+        for (name, value) in [
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Cache-Control", "no-cache"),
+            ("X-Content-Type-Options", "nosniff"),
+            (
+                "Content-Security-Policy",
+                "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'",
+            ),
+        ] {
+            // The values stand above and hold no control character.
+            let _ = headers.add(name, value);
+        }
+        self.handshake.reject(
+            &Rejection {
+                status: 200,
+                headers,
+                body: page.as_bytes().to_vec(),
+            },
+            out,
+        );
+        true
+    }
+
+    /// Becomes the connection, and what is kept of the request where somebody may ask for it.
+    pub(crate) fn into_connection(
+        mut self: Box<Self>,
+        now: Instant,
+        process: &Process,
+    ) -> (Option<Connection>, Option<Box<Cold>>) {
+        self.uncount(process);
+        let keeps = process.config.control.is_some()
+            || matches!(
+                process
+                    .config
+                    .routes
+                    .get(usize::from(self.route.0))
+                    .map(|route| &route.target),
+                Some(Target::Hooks(_))
+            );
+        let cold = keeps.then(|| {
+            let request = self.handshake.request();
+            Box::new(Cold {
+                since: clock::unix_seconds(),
+                peer: self
+                    .forwarded
+                    .take()
+                    .map_or_else(String::new, |forwarded| forwarded.peer),
+                resource: request.map_or_else(String::new, |request| request.target().to_owned()),
+                origin: request
+                    .and_then(|request| request.origin())
+                    .map(str::to_owned),
+                protocol: self.protocol.take(),
+                ..Cold::default()
+            })
+        });
+        (self.handshake.into_connection(now), cold)
+    }
+
+    pub(crate) fn counted_peer(&self) -> Option<IpAddr> {
+        self.counted_peer
+    }
+
+    /// Counts it among the handshakes in flight, from its first byte on.
+    pub(crate) fn count(&mut self, process: &Process) {
+        if !self.counted {
+            self.counted = true;
+            process.counters.handshakes.add(1);
+        }
+    }
+
+    pub(crate) fn is_counted(&self) -> bool {
+        self.counted
+    }
+
+    /// It is in flight no more.
+    pub(crate) fn uncount(&mut self, process: &Process) {
+        if self.counted {
+            self.counted = false;
+            process.counters.handshakes.subtract(1);
+        }
+    }
+
+    pub(crate) fn is_deciding(&self) -> bool {
+        self.stage == Stage::Deciding
+    }
+
+    pub(crate) fn wait_for_decision(&mut self) {
+        self.stage = Stage::Deciding;
+    }
+
+    pub(crate) fn decided(&mut self) {
+        self.stage = Stage::Receiving;
+    }
+
+    /// Its head is not whole yet: it may be refused for want of room.
+    pub(crate) fn is_evictable(&self) -> bool {
+        !self.answered
+    }
+
+    pub(crate) fn was_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// The handler knows that nothing came of it.
+    pub(crate) fn forget_asking(&mut self) {
+        self.asked = false;
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), Refusal> {
+        self.handshake.handle_timeout(now)
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.handshake.poll_timeout()
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.handshake.memory() + self.proxy_head.as_ref().map_or(0, Vec::capacity)
+    }
+}

@@ -1,0 +1,185 @@
+//! Who wants to be asked when: a wheel of lazy entries. An entry may come early and is asked again; it never comes late
+//! by more than a tick. Knows nothing of what a deadline means.
+
+use ws_proto::Instant;
+
+/// Milliseconds a tick.
+const TICK: u64 = 16;
+/// Ticks the wheel reaches ahead (65 s); what lies further is asked at its edge and armed anew.
+const SLOTS: usize = 4096;
+
+/// Who is to be asked: a client's slot and generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// The earliest tick at which a client's entry lies in the wheel; kept in the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Armed(u64);
+
+impl Armed {
+    /// No entry.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+}
+
+/// The wheel.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    slots: Vec<Vec<Entry>>,
+    occupied: [u64; SLOTS / 64],
+    /// The next tick that was not handed out.
+    next: u64,
+}
+
+impl Timers {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            slots: vec![Vec::new(); SLOTS],
+            occupied: [0; SLOTS / 64],
+            next: now.as_millis() / TICK,
+        }
+    }
+
+    /// Makes sure that the entry comes no later than `deadline`. An earlier entry is left where it is.
+    pub(crate) fn arm(&mut self, entry: Entry, armed: &mut Armed, deadline: Option<Instant>) {
+        let Some(deadline) = deadline else { return };
+        // Rounded up: at its tick a deadline has passed.
+        let wanted = deadline.as_millis().div_ceil(TICK);
+        if wanted >= armed.0 {
+            return;
+        }
+        let tick = wanted.clamp(self.next, self.next + SLOTS as u64 - 1);
+        if tick >= armed.0 {
+            return;
+        }
+        armed.0 = tick;
+        let slot = tick as usize % SLOTS;
+        if let (Some(entries), Some(word)) =
+            (self.slots.get_mut(slot), self.occupied.get_mut(slot / 64))
+        {
+            entries.push(entry);
+            *word |= 1 << (slot % 64);
+        }
+    }
+
+    /// Returns when the next entry comes.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let start = self.next as usize % SLOTS;
+        let words = self.occupied.len();
+        for step in 0..=words {
+            let index = (start / 64 + step) % words;
+            let mut word = self.occupied.get(index).copied().unwrap_or(0);
+            if step == 0 {
+                word &= u64::MAX << (start % 64);
+            } else if step == words {
+                word &= !(u64::MAX << (start % 64));
+            }
+            if word != 0 {
+                let slot = index * 64 + word.trailing_zeros() as usize;
+                let ahead = (slot + SLOTS - start) % SLOTS;
+                return Some(Instant::at((self.next + ahead as u64) * TICK));
+            }
+        }
+        None
+    }
+
+    /// Moves all entries up to `now` into `due`. Each has left the wheel: its owner resets its `Armed` and arms again.
+    pub(crate) fn take_due(&mut self, now: Instant, due: &mut Vec<Entry>) {
+        let current = now.as_millis() / TICK;
+        while let Some(at) = self.poll_timeout() {
+            let tick = at.as_millis() / TICK;
+            if tick > current {
+                break;
+            }
+            let slot = tick as usize % SLOTS;
+            if let (Some(entries), Some(word)) =
+                (self.slots.get_mut(slot), self.occupied.get_mut(slot / 64))
+            {
+                due.append(entries);
+                if entries.capacity() > 64 {
+                    *entries = Vec::new();
+                }
+                *word &= !(1 << (slot % 64));
+            }
+            self.next = tick + 1;
+        }
+        self.next = self.next.max(current);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(slot: u32) -> Entry {
+        Entry {
+            slot,
+            generation: 0,
+        }
+    }
+
+    fn due_at(timers: &mut Timers, now: u64) -> Vec<u32> {
+        let mut due = Vec::new();
+        timers.take_due(Instant::at(now), &mut due);
+        due.iter().map(|entry| entry.slot).collect()
+    }
+
+    #[test]
+    fn an_entry_never_comes_before_its_tick_and_never_late() {
+        let mut timers = Timers::new(Instant::at(1_000));
+        let mut armed = Armed::NEVER;
+        timers.arm(entry(1), &mut armed, Some(Instant::at(1_100)));
+        assert!(due_at(&mut timers, 1_099).is_empty());
+        let at = timers.poll_timeout().unwrap();
+        assert!(at >= Instant::at(1_100) && at < Instant::at(1_100 + TICK));
+        assert_eq!(due_at(&mut timers, at.as_millis()), [1]);
+        assert_eq!(timers.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_later_deadline_costs_no_entry_and_a_nearer_one_does() {
+        let mut timers = Timers::new(Instant::at(0));
+        let mut armed = Armed::NEVER;
+        timers.arm(entry(1), &mut armed, Some(Instant::at(1_000)));
+        timers.arm(entry(1), &mut armed, Some(Instant::at(2_000)));
+        timers.arm(entry(1), &mut armed, Some(Instant::at(500)));
+        assert_eq!(due_at(&mut timers, 600), [1]);
+        assert_eq!(due_at(&mut timers, 3_000), [1]); // The first one, stale: its owner is asked and has nothing to do.
+    }
+
+    #[test]
+    fn what_lies_beyond_the_wheel_is_asked_at_its_edge() {
+        let mut timers = Timers::new(Instant::at(0));
+        let mut armed = Armed::NEVER;
+        timers.arm(entry(1), &mut armed, Some(Instant::at(10_000_000)));
+        let edge = timers.poll_timeout().unwrap();
+        assert!(edge.as_millis() <= SLOTS as u64 * TICK);
+        assert_eq!(due_at(&mut timers, edge.as_millis()), [1]);
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_comes_at_once_and_all_slots_are_found_around_the_rim() {
+        let mut timers = Timers::new(Instant::at(SLOTS as u64 * TICK * 3 - 5 * TICK));
+        let now = SLOTS as u64 * TICK * 3 - 5 * TICK;
+        for (slot, delay) in [
+            (1, 0),
+            (2, 6 * TICK),
+            (3, 70 * TICK),
+            (4, (SLOTS as u64 - 1) * TICK),
+        ] {
+            timers.arm(
+                entry(slot),
+                &mut Armed::NEVER.clone(),
+                Some(Instant::at(now + delay).min(Instant::at(now + delay))),
+            );
+        }
+        timers.arm(entry(0), &mut Armed::NEVER.clone(), Some(Instant::at(1)));
+        let mut seen = Vec::new();
+        while let Some(at) = timers.poll_timeout() {
+            seen.extend(due_at(&mut timers, at.as_millis()));
+        }
+        assert_eq!(seen, [1, 0, 2, 3, 4]);
+    }
+}
