@@ -325,3 +325,170 @@ impl Handshake {
         self.head.memory() + layout
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::borrow::ToOwned as _;
+    use alloc::string::ToString as _;
+
+    const HIXIE_76: &str = "GET /a?b HTTP/1.1\r\nHost: h\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\
+                            Sec-WebSocket-Key1: 1 2\r\nSec-WebSocket-Key2: 3 4\r\n\r\n";
+    const HYBI_08: &str = "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: second\r\n\
+                           Sec-WebSocket-Origin: first\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 8\r\n\r\n";
+
+    /// Begins at 5 ms with ten seconds to go, and takes `text`.
+    fn begin(text: &str) -> (Handshake, Result<Option<Ready>, Refusal>) {
+        let mut handshake = Handshake::new(Instant::at(5), &HeadLimits::default());
+        let result = take(&mut handshake, text, &mut Output::default());
+        (handshake, result)
+    }
+
+    fn take(
+        handshake: &mut Handshake,
+        text: &str,
+        out: &mut Output,
+    ) -> Result<Option<Ready>, Refusal> {
+        let mut bytes = text.as_bytes().to_vec();
+        let mut input = Input::new(&mut bytes);
+        handshake.receive(Instant::at(5), &HeadLimits::default(), &mut input, out)
+    }
+
+    fn accept(handshake: &mut Handshake, out: &mut Output) -> Result<(), SendError> {
+        let limits = Arc::new(Limits::default());
+        handshake.accept(Instant::at(6), &Answer::default(), limits, out)
+    }
+
+    /// Passes the deadline and checks what it comes to, once.
+    fn check_late(mut handshake: Handshake, expected: Refusal, status: Option<&str>) {
+        assert_eq!(handshake.poll_timeout(), Some(Instant::at(10_005)));
+        assert_eq!(handshake.handle_timeout(Instant::at(10_004)), Ok(()));
+        let late = Instant::at(10_005);
+        assert_eq!(handshake.handle_timeout(late), Err(expected));
+        assert_eq!(handshake.poll_timeout(), None);
+        assert_eq!(handshake.handle_timeout(late), Ok(()));
+        let mut out = Output::default();
+        assert_eq!(accept(&mut handshake, &mut out), Err(SendError::State));
+        handshake.refuse(expected, None, &mut out);
+        let written = core::str::from_utf8(out.as_slice()).expect("a head and plain English");
+        assert_eq!(written.get(9..12), status);
+        assert_eq!(take(&mut handshake, "more", &mut out), Err(Refusal::Silent));
+    }
+
+    #[test]
+    fn the_deadline_says_whose_fault_it_is() {
+        check_late(begin("").0, Refusal::Timeout, Some("408"));
+        check_late(begin("GET / HTTP").0, Refusal::Timeout, Some("408"));
+        check_late(begin(HIXIE_76).0, Refusal::Unavailable, Some("503"));
+        let (mut handshake, _) = begin(HIXIE_76);
+        assert_eq!(accept(&mut handshake, &mut Output::default()), Ok(()));
+        check_late(handshake, Refusal::Silent, None);
+    }
+
+    #[test]
+    fn an_end_of_the_stream_before_the_eight_bytes_is_silent() {
+        let (mut handshake, result) = begin(HIXIE_76);
+        assert_eq!(result, Ok(Some(Ready::Request)));
+        let mut out = Output::default();
+        assert_eq!(accept(&mut handshake, &mut out), Ok(()));
+        assert_eq!(take(&mut handshake, "1234567", &mut out), Ok(None));
+        let before = out.len();
+        assert_eq!(handshake.handle_eof(Instant::at(7)), Err(Refusal::Silent));
+        handshake.refuse(Refusal::Keys, None, &mut out);
+        assert_eq!(out.len(), before);
+        assert!(handshake.into_connection(Instant::at(8)).is_none());
+    }
+
+    #[test]
+    fn while_somebody_decides_nothing_is_taken_and_the_request_stays() {
+        let (mut handshake, result) = begin(HYBI_08);
+        assert_eq!(result, Ok(Some(Ready::Request)));
+        let mut bytes = b"frame".to_owned();
+        let mut input = Input::new(&mut bytes);
+        let mut out = Output::default();
+        let limits = HeadLimits::default();
+        let result = handshake.receive(Instant::at(9), &limits, &mut input, &mut out);
+        assert_eq!((result, input.len(), out.len()), (Ok(None), 5, 0));
+        for _ in 0..2 {
+            let request = handshake.request().expect("a request to decide on");
+            assert_eq!(request.origin(), Some("first"));
+            assert_eq!(request.location(true, None), "wss://h/");
+            assert_eq!(request.location(false, Some("a:1")), "ws://a:1/");
+        }
+    }
+
+    #[test]
+    fn a_page_may_be_served_where_no_websocket_is_asked_for() {
+        let (mut handshake, result) = begin("GET /page?q HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_eq!(result, Err(Refusal::NotWebSocket));
+        assert!(handshake.request().is_none());
+        assert_eq!(handshake.head().map(|head| head.path()), Some("/page"));
+        let mut out = Output::default();
+        let mut headers = Headers::default();
+        assert_eq!(headers.add("Content-Type", "text/html"), Ok(()));
+        assert_eq!(headers.add("Upgrade", "h2c"), Ok(()));
+        assert_eq!(headers.add("Content-Length", "999"), Ok(()));
+        assert_eq!(headers.add("Sec-WebSocket-Accept", "x"), Ok(()));
+        let rejection = Rejection {
+            status: 200,
+            headers,
+            body: b"<p>".to_vec(),
+        };
+        handshake.reject(&rejection, &mut out);
+        handshake.reject(&rejection, &mut out);
+        assert_eq!(
+            out.as_slice().escape_ascii().to_string(),
+            "HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Type: text/html\\r\\nContent-Length: 3\\r\\n\\r\\n<p>"
+        );
+    }
+
+    #[test]
+    fn an_app_cannot_say_what_would_open_a_tunnel() {
+        for (status, expected) in [
+            (101, "HTTP/1.1 502 Bad Gateway\r\n"),
+            (100, "HTTP/1.1 502 Bad Gateway\r\n"),
+            (0, "HTTP/1.1 502 Bad Gateway\r\n"),
+            (600, "HTTP/1.1 502 Bad Gateway\r\n"),
+            (204, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"),
+            (
+                304,
+                "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n",
+            ),
+            (299, "HTTP/1.1 299 \r\n"),
+        ] {
+            let (mut handshake, _) = begin(HYBI_08);
+            let mut out = Output::default();
+            let rejection = Rejection {
+                status,
+                headers: Headers::default(),
+                body: b"body".to_vec(),
+            };
+            handshake.reject(&rejection, &mut out);
+            assert!(out.as_slice().starts_with(expected.as_bytes()), "{status}");
+            assert_eq!(
+                out.as_slice().ends_with(b"body"),
+                !matches!(status, 204 | 304)
+            );
+        }
+    }
+
+    #[test]
+    fn headers_of_the_handshake_itself_are_not_the_apps_to_set() {
+        for name in [
+            "Connection",
+            "Sec-WebSocket-Protocol",
+            "Content-Length",
+            "WebSocket-Origin",
+        ] {
+            let (mut handshake, _) = begin(HYBI_08);
+            let mut answer = Answer::default();
+            assert_eq!(answer.headers.add(name, "x"), Ok(()));
+            let mut out = Output::default();
+            let limits = Arc::new(Limits::default());
+            let result = handshake.accept(Instant::at(6), &answer, limits, &mut out);
+            assert_eq!((result, out.len()), (Err(SendError::Header), 0), "{name}");
+            assert_eq!(accept(&mut handshake, &mut out), Ok(()));
+            assert!(handshake.is_open());
+        }
+    }
+}

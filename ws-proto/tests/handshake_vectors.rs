@@ -162,7 +162,7 @@ fn names_of_answer(handshake: &Handshake, answer: &Answer) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = ["upgrade", "connection"].map(str::to_owned).into();
     let prefix = match request.version() {
         Version::Hixie75 => "websocket",
-        _ => "sec-websocket",
+        Version::Hixie76 | Version::Hybi07 | Version::Hybi08 | Version::Rfc6455 => "sec-websocket",
     };
     match request.version() {
         Version::Hixie75 | Version::Hixie76 => {
@@ -187,8 +187,10 @@ fn names_of_answer(handshake: &Handshake, answer: &Answer) -> BTreeSet<String> {
     names
 }
 
+type NameAndValue = (String, Vec<u8>);
+
 /// Takes a response apart with a parser that is not ours to test: status, names in lower case with values, and the rest.
-fn take_apart(bytes: &[u8]) -> (u16, Vec<(String, Vec<u8>)>, &[u8]) {
+fn take_apart(bytes: &[u8]) -> (u16, Vec<NameAndValue>, &[u8]) {
     let mut room = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut room);
     let length = match response.parse(bytes) {
@@ -200,7 +202,8 @@ fn take_apart(bytes: &[u8]) -> (u16, Vec<(String, Vec<u8>)>, &[u8]) {
         .iter()
         .map(|header| (header.name.to_ascii_lowercase(), header.value.to_vec()))
         .collect();
-    (response.code.expect("a status"), headers, &bytes[length..])
+    let (_, rest) = bytes.split_at(length);
+    (response.code.expect("a status"), headers, rest)
 }
 
 fn check_acceptance(run: &Run, name: &str) {
@@ -312,21 +315,22 @@ fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'\\' => match rest.next() {
-                Some(b'r') => b'\r',
-                Some(b'n') => b'\n',
-                Some(b'0') => 0,
-                Some(b't') => b'\t',
-                Some(b'\\') => b'\\',
-                Some(b'x') => {
-                    let digits: Vec<u8> = rest.by_ref().take(2).collect();
-                    unhex(&String::from_utf8_lossy(&digits))[0]
-                }
-                other => panic!("no such escape: {other:?} in {text}"),
-            },
-            other => other,
-        });
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        match rest.next() {
+            Some(b'r') => bytes.push(b'\r'),
+            Some(b'n') => bytes.push(b'\n'),
+            Some(b'0') => bytes.push(0),
+            Some(b't') => bytes.push(b'\t'),
+            Some(b'\\') => bytes.push(b'\\'),
+            Some(b'x') => {
+                let digits: Vec<u8> = rest.by_ref().take(2).collect();
+                bytes.extend(unhex(&String::from_utf8_lossy(&digits)));
+            }
+            other => panic!("no such escape: {other:?} in {text}"),
+        }
     }
     bytes
 }
@@ -398,7 +402,7 @@ fn tampered(version: Version, place: usize, evil: &[u8]) -> (Vec<u8>, String) {
     };
     let behind: &[u8] = match version {
         Version::Hixie76 => b"12345678",
-        _ => b"",
+        Version::Hixie75 | Version::Hybi07 | Version::Hybi08 | Version::Rfc6455 => b"",
     };
     let text = [
         &b"GET "[..],
