@@ -196,15 +196,17 @@ impl Control {
             };
             match listener.accept() {
                 Ok((stream, peer)) => self.admit(turn, stream, peer),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => return,
-                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
-                    _ => {
-                        self.shared.process.counters.accept_errors.one();
-                        self.accept_at = Some(turn.now + ACCEPT_PAUSE);
-                        return;
-                    }
-                },
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                    ) => {}
+                Err(_) => {
+                    self.shared.process.counters.accept_errors.one();
+                    self.accept_at = Some(turn.now + ACCEPT_PAUSE);
+                    return;
+                }
             }
         }
         self.accept_at = Some(turn.now); // There may be more, and no edge will tell.
