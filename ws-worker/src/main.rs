@@ -1,1 +1,71 @@
-fn main() {}
+//! Arguments and exit codes; everything else is the library's.
+
+mod cli;
+
+use clap::Parser as _;
+use cli::{Cli, Command, DEFAULT_CONFIG, Log};
+use std::fmt;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use ws_worker::Config;
+use ws_worker::config::ConfigError;
+
+/// `EX_UNAVAILABLE`: an address cannot be listened on, or the system refuses something else.
+const UNAVAILABLE: u8 = 69;
+/// `EX_CONFIG`: nothing was started.
+const CONFIGURATION: u8 = 78;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Demo(demo) => run(&cli.log, Config::demo(&demo.flags.0)),
+        Command::Serve(serve) => {
+            let flags = serve.flags.0;
+            let config = match serve.config {
+                Some(file) => Config::load(&file, &flags),
+                None if flags.has("app") => Config::from_flags(&flags),
+                None => Config::load(Path::new(DEFAULT_CONFIG), &flags),
+            };
+            run(&cli.log, config)
+        }
+        Command::Check(check) => show(&check.config),
+    }
+}
+
+fn run(log: &Log, config: Result<Config, ConfigError>) -> ExitCode {
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => return fail(CONFIGURATION, error),
+    };
+    if let Err(error) = ws_worker::log::start(log.level(), log.format()) {
+        return fail(CONFIGURATION, error);
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    match ws_worker::supervisor::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(UNAVAILABLE, error),
+    }
+}
+
+/// Prints what a file means.
+fn show(file: &Path) -> ExitCode {
+    let config = match Config::load(file, &ws_worker::config::Overrides::default()) {
+        Ok(config) => config,
+        Err(error) => return fail(CONFIGURATION, error),
+    };
+    let mut text = format!("{}: ok\n{}", file.display(), config.summary());
+    for warning in &config.warnings {
+        text += &format!("warning: {warning}\n");
+    }
+    // A reader that went away wants no more of it.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn fail(code: u8, error: impl fmt::Display) -> ExitCode {
+    eprintln!("ws-worker: {error}");
+    ExitCode::from(code)
+}

@@ -65,12 +65,16 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl ConfigError {
-    /// Returns an error that concerns a whole file.
-    pub(crate) fn file(file: &Path, message: impl Into<String>) -> Self {
+    /// Returns an error about a file of which nothing is known.
+    pub(crate) fn unreadable(file: &Path, error: &std::io::Error) -> Self {
+        let missing = error.kind() == std::io::ErrorKind::NotFound;
         Self {
             at: At::File(file.to_owned()),
-            message: message.into(),
-            help: None,
+            message: format!("cannot be read: {error}"),
+            help: missing.then(|| {
+                "name a file with --config, or an app with --app; `ws-worker demo` needs neither"
+                    .to_owned()
+            }),
         }
     }
 }

@@ -82,8 +82,8 @@ impl Config {
     /// # Errors
     /// The operator's: the file cannot be read, or says something that cannot be meant.
     pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::file(path, format!("cannot be read: {error}")))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
         let source = error::Source(Some((path, &text)));
         raw::Table::parse(&text)
             .and_then(|file| mean::config(&source, &file, &overrides.0, mean::Routes::Written))

@@ -1,0 +1,282 @@
+//! The command line: commands, flags, help. What the keys of a configuration are called is the library's affair.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use ws_worker::config::Flags;
+use ws_worker::log::Format;
+
+/// The file that `serve` and `check` read unless told otherwise.
+pub(crate) const DEFAULT_CONFIG: &str = "/etc/ws-worker/ws-worker.toml";
+
+const EXAMPLES: &str = "\
+Examples:
+  ws-worker demo                                     a page to try it: http://127.0.0.1:9000/
+  ws-worker serve --app http://127.0.0.1:8080/ws     every path, hooks to one app
+  ws-worker serve --config ws-worker.toml
+  ws-worker check --config ws-worker.toml            what would it do?
+
+Exit codes: 0 ended as told, 2 wrong usage, 69 cannot start (an address is taken), 78 wrong configuration";
+
+const SERVE_EXAMPLES: &str = "\
+Sizes and times have units: 64KiB, 16MiB, 100ms, 25s, 5m. A flag wins over the file, at the top and in every route.
+
+Examples:
+  ws-worker serve
+  ws-worker serve --config ws-worker.toml --log-level debug
+  ws-worker serve --app http://127.0.0.1:8080/ws --allowed-origins https://www.example.org
+  ws-worker serve --app http+unix:///run/app.sock:/ws --listen unix:/run/ws-worker/ws.sock \\
+      --control unix:/run/ws-worker/control.sock";
+
+const DEMO_EXAMPLES: &str = "\
+Sizes and times have units: 64KiB, 16MiB, 100ms, 25s, 5m.
+
+Examples:
+  ws-worker demo
+  ws-worker demo --listen 0.0.0.0:9000
+  ws-worker demo --max-message 16MiB --versions 7,8,13";
+
+/// Holds the WebSockets behind Apache, nginx or HAProxy; an ordinary web app decides.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a page to try it: chat, echo, binary, ping
+    ///
+    /// Serves a page at / to try it in any browser, and sockets at /echo, /chat and /version.
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(Demo),
+    /// Serve sockets, tell an app by hooks
+    ///
+    /// Serves sockets and tells an app by hooks. Without --config and --app the file is
+    /// /etc/ws-worker/ws-worker.toml.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
+    /// Read a configuration and say what it means
+    Check(Check),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    pub(crate) flags: Flags<false>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// The configuration [default: /etc/ws-worker/ws-worker.toml, unless there is --app]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) flags: Flags<true>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Logging")]
+pub(crate) struct Log {
+    /// What is logged, to stderr; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely
+    #[arg(long, global = true, value_name = "LEVEL", value_enum, default_value_t = Level::Info, hide_possible_values = true)]
+    log_level: Level,
+    /// text or json [default: text on a terminal, json elsewhere]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        value_enum,
+        hide_possible_values = true
+    )]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Log {
+    pub(crate) fn level(&self) -> tracing::Level {
+        match self.log_level {
+            Level::Error => tracing::Level::ERROR,
+            Level::Warn => tracing::Level::WARN,
+            Level::Info => tracing::Level::INFO,
+            Level::Debug => tracing::Level::DEBUG,
+            Level::Trace => tracing::Level::TRACE,
+        }
+    }
+
+    pub(crate) fn format(&self) -> Option<Format> {
+        self.log_format.map(|format| match format {
+            LogFormat::Text => Format::Text,
+            LogFormat::Json => Format::Json,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+    use ws_worker::Config;
+
+    fn demo(arguments: &[&str]) -> Result<Config, String> {
+        let line = ["ws-worker", "demo"].iter().chain(arguments);
+        match Cli::try_parse_from(line)
+            .map_err(|error| error.to_string())?
+            .command
+        {
+            Command::Demo(demo) => Config::demo(&demo.flags.0).map_err(|error| error.to_string()),
+            Command::Serve(_) | Command::Check(_) => Err("another command".to_owned()),
+        }
+    }
+
+    fn help(command: &str, short: bool) -> String {
+        let mut cli = Cli::command();
+        cli.build(); // Only then do commands have the flags that are everywhere.
+        let command = cli.find_subcommand_mut(command).unwrap();
+        if short {
+            command.render_help().to_string()
+        } else {
+            command.render_long_help().to_string()
+        }
+    }
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_key_of_times_and_limits_is_a_flag_of_demo_and_serve() {
+        for command in ["demo", "serve"] {
+            let help = help(command, false);
+            for key in [
+                "handshake-timeout",
+                "heartbeat",
+                "pong-timeout",
+                "idle-timeout",
+                "heartbeat-text",
+                "close-timeout",
+                "drain",
+                "max-head",
+                "max-headers",
+                "max-message",
+                "max-fragments",
+                "max-empty-fragments",
+                "max-control-frames",
+                "max-subprotocols",
+                "max-length-digits",
+                "max-connections",
+                "max-per-peer",
+                "max-output",
+                "queue-messages",
+                "queue-bytes",
+                "memory",
+                "max-control-body",
+                "max-hook-answer",
+                "max-groups",
+                "max-group-name",
+                "max-meta",
+                "max-handshakes",
+                "stall-timeout",
+                "deflate",
+                "deflate-min",
+                "deflate-takeover",
+                "deflate-memory",
+                "versions",
+                "allowed-origins",
+                "threads",
+                "listen",
+                "control",
+                "token-file",
+                "trusted-proxies",
+                "log-level",
+                "log-format",
+            ] {
+                assert!(help.contains(&format!("--{key} ")), "{command} --{key}");
+            }
+        }
+        assert!(help("serve", false).contains("--app <URL>"));
+        assert!(!help("demo", false).contains("--app"));
+    }
+
+    #[test]
+    fn the_short_help_is_short() {
+        for command in ["demo", "serve"] {
+            let help = help(command, true);
+            assert!(help.lines().count() < 50, "{help}");
+            assert!(help.contains("Examples:"));
+        }
+    }
+
+    #[test]
+    fn a_flag_that_cannot_be_used_says_what_could() {
+        fn check(arguments: &[&str], expected: &str) {
+            let error = demo(arguments).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        check(
+            &["--max-message", "16"],
+            "error: invalid value '16' for '--max-message <SIZE>': a size needs its unit; write \"16B\"",
+        );
+        check(
+            &["--max-message", "16MB"],
+            "this is no size; write \"16MiB\" (units: B, KiB, MiB, GiB)",
+        );
+        check(
+            &["--threads", "0"],
+            "0 is out of bounds; write a whole number from 1 to 255",
+        );
+        check(
+            &["--hartbeat", "1s"],
+            "a similar argument exists: '--heartbeat'",
+        );
+        check(
+            &["--app", "http://127.0.0.1/"],
+            "unexpected argument '--app'",
+        );
+        check(
+            &["--control", "127.0.0.1:9001"],
+            "--control: a control API on TCP needs a token",
+        );
+    }
+
+    #[test]
+    fn lists_may_be_given_at_once_or_one_by_one() {
+        let config = demo(&[
+            "--listen",
+            "127.0.0.1:9000",
+            "--listen",
+            "unix:/run/ws.sock",
+            "--versions",
+            "7,8",
+            "--versions",
+            "13",
+        ])
+        .unwrap();
+        assert_eq!(config.listeners.len(), 2);
+        assert_eq!(config.head.versions.newest_first().count(), 3);
+    }
+}
