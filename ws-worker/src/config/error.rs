@@ -113,6 +113,14 @@ impl Wrong {
         self
     }
 
+    /// Names the key whose value it is: a list may go on over many lines. A flag's place is its name already.
+    pub(crate) fn of(mut self, key: &str) -> Self {
+        if matches!(self.place, Place::File(_)) {
+            self.message = format!("`{key}`: {}", self.message);
+        }
+        self
+    }
+
     /// Returns message and help in one line, for a flag that clap shows itself.
     pub(crate) fn in_a_line(self) -> String {
         match self.help {

@@ -38,7 +38,8 @@ impl<'a> Layers<'a> {
         name: &str,
         read: impl FnOnce(&'a Value) -> Result<T, Wrong>,
     ) -> Result<Option<T>, Wrong> {
-        self.value(name).map(read).transpose()
+        let value = self.value(name).map(read).transpose();
+        value.map_err(|wrong| wrong.of(name))
     }
 
     pub(crate) fn duration(&self, name: &str) -> Result<Option<Duration>, Wrong> {

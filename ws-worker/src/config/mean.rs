@@ -93,7 +93,7 @@ fn check_keys(file: &Table) -> Result<(), Wrong> {
                             .help("write it below [[route]]"),
                     );
                 }
-                Some(key) => key.check(&entry.value)?,
+                Some(key) => key.check(&entry.value).map_err(|wrong| wrong.of(name))?,
                 None => {
                     return Err(Wrong::new(&entry.place, format!("unknown key `{name}`"))
                         .help(read::nearest(name, top())));
@@ -134,7 +134,7 @@ fn check_route_keys(route: &Value) -> Result<(), Wrong> {
                     Wrong::new(&entry.place, message).help("write it above the first [table]")
                 );
             }
-            Some(key) => key.check(&entry.value)?,
+            Some(key) => key.check(&entry.value).map_err(|wrong| wrong.of(name))?,
             None => {
                 return Err(
                     Wrong::new(&entry.place, format!("unknown key `{name}` in a route"))
@@ -221,7 +221,7 @@ impl<'a> Meaning<'a> {
                 (None, None) => Ok(None),
             };
         };
-        let address = read::address(listen)?;
+        let address = read::address(listen).map_err(|wrong| wrong.of("listen"))?;
         if listeners.iter().any(|listener| listener.address == address) {
             return Err(Wrong::new(&listen.place, "clients come in at this address")
                 .help("the control API has a listener of its own"));
@@ -278,7 +278,7 @@ impl<'a> Meaning<'a> {
                 Wrong::new(&value.place, "the route has no path")
                     .help("write path = \"/\" for everything")
             })?;
-            let path = route_path(&entry.value)?;
+            let path = route_path(&entry.value).map_err(|wrong| wrong.of("path"))?;
             if let Some((_, other)) = routes.iter().find(|(route, _)| route.path == path) {
                 let message = format!(
                     "the route `{path}` is already at {}",
@@ -319,7 +319,7 @@ impl<'a> Meaning<'a> {
             let hooks = self.hooks(layers, value)?;
             return Ok(Some(Target::Hooks(Arc::new(hooks))));
         }
-        match read::word(value, &["echo", "chat"])? {
+        match read::word(value, &["echo", "chat"]).map_err(|wrong| wrong.of("handler"))? {
             "chat" => Ok(Some(Target::Chat)),
             _ => Ok(Some(Target::Echo)),
         }
@@ -335,7 +335,7 @@ impl<'a> Meaning<'a> {
             None => {
                 self.apps.push(App {
                     url: written.to_owned(),
-                    meant: app_url::parse(value)?,
+                    meant: app_url::parse(value).map_err(|wrong| wrong.of("app"))?,
                     concurrency,
                     place: value.place.clone(),
                 });

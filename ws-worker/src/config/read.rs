@@ -23,6 +23,7 @@ fn unexpected(value: &Value, wanted: &str, help: &str) -> Wrong {
 /// Reads `"25s"`.
 pub(crate) fn duration(value: &Value) -> Result<Duration, Wrong> {
     match &value.data {
+        Data::Text(text) if text == "off" => Err(wrong(value, "this cannot be off")),
         Data::Text(text) => unit::duration(text).map_err(|error| without_unit(value, error)),
         Data::Integer(number) => Err(unit::duration(&number.to_string()).map_or_else(
             |error| without_unit(value, error),
@@ -76,7 +77,14 @@ pub(crate) fn count(value: &Value, bounds: &RangeInclusive<u64>) -> Result<u64, 
         Data::Integer(number) => u64::try_from(*number)
             .ok()
             .filter(|number| bounds.contains(number))
-            .ok_or_else(|| wrong(value, format!("{number} is out of bounds")).help(help)),
+            .ok_or_else(|| {
+                let number = if *number == i64::MAX {
+                    "this".to_owned()
+                } else {
+                    number.to_string()
+                };
+                wrong(value, format!("{number} is out of bounds")).help(help)
+            }),
         Data::Text(_) | Data::Boolean(_) | Data::List(_) | Data::Table(_) | Data::Other => {
             Err(unexpected(value, "a number", &help))
         }
