@@ -36,10 +36,10 @@ fn secret_file(content: &str) -> (tempfile::NamedTempFile, String) {
 }
 
 fn hooks(route: &Route) -> &Hooks {
-    match &route.target {
-        Target::Hooks(hooks) => hooks,
-        other => panic!("{other:?}"),
-    }
+    let Target::Hooks(hooks) = &route.target else {
+        panic!("{:?}", route.target)
+    };
+    hooks
 }
 
 #[test]
@@ -526,8 +526,8 @@ fn options_that_weaken_the_worker_are_said_at_start() {
             format!("the token in {path} is short: 16 characters are hard to guess"),
             "the control API on 0.0.0.0:9001 can be reached from other machines: its token is the only guard, and not encrypted on the way".to_owned(),
             "trusted_proxies has 0.0.0.0/0: every client can claim any address and scheme".to_owned(),
+            "heartbeat is off on /: proxies cut silent sockets, and dead ones are noticed late".to_owned(),
             "route /: allowed_origins has \"null\", which any page can send from a sandboxed frame".to_owned(),
-            "route /: heartbeat is off: proxies cut silent sockets, and dead ones are noticed late".to_owned(),
             "route /: max_message is more than the 1MiB of memory, so such a message never gets through".to_owned(),
         ]
     );
@@ -576,12 +576,9 @@ fn the_sample_file_is_a_configuration() {
 fn the_sample_file_shows_every_key_with_its_default() {
     let sample = sample();
     let table = raw::Table::parse(&sample).unwrap();
-    let route = match &table.get("route").unwrap().value.data {
-        raw::Data::List(routes) => match &routes[0].data {
-            raw::Data::Table(route) => route.clone(),
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
+    let routes = table.get("route").unwrap().value.each();
+    let raw::Data::Table(route) = &routes[0].data else {
+        panic!("{routes:?}")
     };
     for key in key::KEYS {
         assert!(

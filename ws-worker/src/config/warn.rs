@@ -29,17 +29,24 @@ pub(crate) fn of(config: &Config) -> Vec<String> {
             config.bounds.max_connections
         ));
     }
+    let silent: Vec<&str> = config
+        .routes
+        .iter()
+        .filter(|route| route.limits.heartbeat.is_none())
+        .filter(|route| !matches!(route.target, Target::Page(_)))
+        .map(|route| route.path.as_str())
+        .collect();
+    if !silent.is_empty() {
+        warnings.push(format!(
+            "heartbeat is off on {}: proxies cut silent sockets, and dead ones are noticed late",
+            silent.join(", ")
+        ));
+    }
     for route in &config.routes {
         let origins = route.allowed_origins.as_deref().unwrap_or_default();
         if origins.contains(&Origin::Null) {
             warnings.push(format!(
                 "route {}: allowed_origins has \"null\", which any page can send from a sandboxed frame",
-                route.path
-            ));
-        }
-        if route.limits.heartbeat.is_none() {
-            warnings.push(format!(
-                "route {}: heartbeat is off: proxies cut silent sockets, and dead ones are noticed late",
                 route.path
             ));
         }
@@ -105,10 +112,11 @@ impl fmt::Display for RouteLine<'_> {
                 write!(f, "{}", hooks.url)?;
                 match &hooks.url.address {
                     AppAddress::Tcp(addresses) => {
-                        let unnamed = addresses
-                            .iter()
-                            .any(|address| hooks.url.host.starts_with(&address.ip().to_string()));
-                        if let Some(address) = addresses.first().filter(|_| !unnamed) {
+                        let host = hooks.url.host.trim_start_matches('[');
+                        let is_name = |address: &&std::net::SocketAddr| {
+                            !host.starts_with(&address.ip().to_string())
+                        };
+                        if let Some(address) = addresses.first().filter(is_name) {
                             write!(f, " at {address}")?;
                         }
                     }
