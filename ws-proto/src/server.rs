@@ -233,7 +233,9 @@ impl Handshake {
         if self.end() {
             let is_head = self.is_head_request();
             let bytes = &mut out.bytes;
-            refusal::write_refusal(refusal, self.allowed, retry_after, is_head, bytes);
+            // A route may have fewer versions on than the handshake was told of.
+            let allowed = if let Refusal::Version(on) = refusal { on } else { self.allowed };
+            refusal::write_refusal(refusal, allowed, retry_after, is_head, bytes);
         }
     }
 

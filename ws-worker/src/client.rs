@@ -800,6 +800,9 @@ impl Client {
     fn drop_open(&mut self, cx: &mut Context<'_>, why: Drop) {
         let (code, reason) = why.words();
         tracing::debug!(reason, "dropped");
+        if let Phase::Open(connection) = &mut self.phase {
+            connection.handle_eof(cx.now); // Whoever is told can send nothing any more.
+        }
         self.lend(cx, |socket, handler| {
             handler.on_close(
                 socket,

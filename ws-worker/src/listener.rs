@@ -135,25 +135,13 @@ fn share(bound: Bound, threads: u8) -> io::Result<Vec<Bound>> {
 }
 
 impl Bound {
-    /// Returns the address as a person writes it, with the port the kernel chose.
-    pub(crate) fn describe(&self) -> String {
+    /// Returns where it listens, with the port the kernel chose.
+    pub(crate) fn local_address(&self) -> Option<Address> {
         match self {
-            Self::Tcp(socket) => socket
-                .local_addr()
-                .map_or_else(|_| "tcp:?".to_owned(), |address| address.to_string()),
-            Self::Unix(socket) => socket
-                .local_addr()
-                .ok()
-                .and_then(|address| Some(format!("unix:{}", address.as_pathname()?.display())))
-                .unwrap_or_else(|| "unix:?".to_owned()),
-        }
-    }
-
-    /// Returns the TCP address.
-    pub(crate) fn tcp_address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(socket) => socket.local_addr().ok(),
-            Self::Unix(_) => None,
+            Self::Tcp(socket) => socket.local_addr().ok().map(Address::Tcp),
+            Self::Unix(socket) => Some(Address::Unix(
+                socket.local_addr().ok()?.as_pathname()?.to_owned(),
+            )),
         }
     }
 
@@ -275,7 +263,7 @@ mod tests {
     fn a_taken_port_is_refused_however_many_threads_want_it() {
         let first = bind(&Address::Tcp("127.0.0.1:0".parse().unwrap()), 2).unwrap();
         assert_eq!(first.len(), 2);
-        let taken = Address::Tcp(first.first().unwrap().tcp_address().unwrap());
+        let taken = first.first().unwrap().local_address().unwrap();
         assert_eq!(bind(&taken, 2).unwrap_err().kind(), ErrorKind::AddrInUse);
         assert_eq!(bind(&taken, 1).unwrap_err().kind(), ErrorKind::AddrInUse);
     }

@@ -351,6 +351,7 @@ fn wait(running: Running) -> Result<(), StartError> {
 /// # Errors
 /// An address cannot be listened on, or the system refused something.
 pub fn start(config: Config, factories: &[Factory]) -> Result<Running, StartError> {
+    raise_descriptor_limit();
     let threads = config.threads.max(1);
     let config = Arc::new(config);
     let process = Process::new(Arc::clone(&config))
@@ -363,8 +364,11 @@ pub fn start(config: Config, factories: &[Factory]) -> Result<Running, StartErro
             error,
         })?;
         if let Some(first) = bound.first() {
-            addresses.extend(first.tcp_address());
-            tracing::info!(address = first.describe(), threads, "listening");
+            let local = first.local_address();
+            if let Some(Address::Tcp(address)) = local {
+                addresses.push(address);
+            }
+            crate::log::listening(&config, local.as_ref().unwrap_or(&listener.address));
         }
         for (bound, acceptors) in bound.into_iter().zip(&mut acceptors) {
             acceptors.push(Acceptor::new(
@@ -377,8 +381,13 @@ pub fn start(config: Config, factories: &[Factory]) -> Result<Running, StartErro
         Some(control) => Some(bind_control(&control.address)?),
         None => None,
     };
-    if let Some(control) = &control {
-        tracing::info!(address = control.describe(), "control API listening");
+    if let (Some(bound), Some(control)) = (&control, &config.control) {
+        tracing::info!(
+            "the control API listens on {}",
+            bound
+                .local_address()
+                .unwrap_or_else(|| control.address.clone())
+        );
     }
     let mut polls = Vec::with_capacity(usize::from(threads));
     let mut mailboxes = Vec::with_capacity(usize::from(threads));
@@ -423,6 +432,21 @@ pub fn start(config: Config, factories: &[Factory]) -> Result<Running, StartErro
         addresses,
         threads: handles,
     })
+}
+
+/// Takes as many descriptors as the operator allows: the soft limit is there for programs that use `select`.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    ) {
+        tracing::debug!(%error, "the descriptor limit stays as it was");
+    }
 }
 
 fn bind_control(address: &Address) -> Result<Bound, StartError> {

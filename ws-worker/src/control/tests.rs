@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
-use ws_proto::{HeadLimits, Limits, Version, Versions};
+use ws_proto::Version;
 
 const BODY: usize = 64 * 1024;
 
@@ -46,42 +46,20 @@ pub(super) fn info(id: SocketId) -> SocketInfo {
 
 /// Two routes, `/` and `/chat`.
 pub(super) fn process(token: Option<&str>) -> Arc<Process> {
-    let route = |id, path: &str| {
-        Arc::new(Route {
-            id: RouteId(id),
-            path: path.to_owned(),
-            target: Target::Echo,
-            limits: Arc::new(Limits::default()),
-            versions: Versions::ALL,
-            allowed_origins: None,
-            max_output: 1024 * 1024,
-            stall_timeout: Duration::from_secs(30),
-            heartbeat_text: None,
-            max_groups: 64,
-            max_group_name: 128,
-            max_meta: 8 * 1024,
-        })
-    };
+    let route = |number, path: &str| Arc::new(Route::new(RouteId(number), path, Target::Echo));
     Process::new(Arc::new(Config {
-        listeners: Vec::new(),
         threads: 2,
-        worker: "test".to_owned(),
-        trusted_proxies: Vec::new(),
         control: Some(config::Control {
             address: Address::Descriptor(0),
             token: token.map(|token| Secret(token.as_bytes().to_vec())),
         }),
         routes: vec![route(0, "/"), route(1, "/chat")],
-        head: HeadLimits::default(),
         bounds: Bounds {
-            max_connections: 100,
-            max_handshakes: 10,
             memory: 16 * 1024 * 1024,
-            max_per_peer: None,
             max_control_body: BODY,
+            ..Bounds::default()
         },
-        drain: Duration::from_secs(20),
-        journal: None,
+        ..Config::default()
     }))
     .unwrap()
 }
@@ -133,6 +111,7 @@ impl World {
                 own: VecDeque::new(),
                 outcomes: VecDeque::new(),
                 mailboxes: mailboxes.into(),
+                process: Arc::clone(&process),
             },
             inboxes,
             process,
