@@ -1,0 +1,324 @@
+//! One connection to an app: a non-blocking socket, one request at a time, and what readiness it has.
+//! Knows no queue and no clock; deadlines are kept here for the pool.
+
+use crate::config::AppAddress;
+use crate::hook::http::{Answer, Fault, Incoming};
+use crate::hook::member::Key;
+use crate::source::Readiness;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
+use ws_proto::Instant;
+
+/// TCP or unix.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Begins to connect to an app's address of this number, if it has so many.
+    pub(crate) fn connect(address: &AppAddress, number: usize) -> Option<io::Result<Self>> {
+        match address {
+            AppAddress::Tcp(addresses) => addresses.get(number).map(|address| {
+                let stream = TcpStream::connect(*address)?;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }),
+            AppAddress::Unix(path) if number == 0 => {
+                Some(UnixStream::connect(path).map(Self::Unix))
+            }
+            AppAddress::Unix(_) => None,
+        }
+    }
+
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(stream) => registry.register(stream, token, interest),
+            Self::Unix(stream) => registry.register(stream, token, interest),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(slices),
+            Self::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn is_connected(&self) -> io::Result<bool> {
+        let (error, peer) = match self {
+            Self::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+            Self::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+        };
+        match (error, peer) {
+            (Some(error), _) => Err(error),
+            (None, Ok(())) => Ok(true),
+            (None, Err(error)) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            (None, Err(error)) => Err(error),
+        }
+    }
+}
+
+/// Why an attempt came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) cause: Cause,
+    /// Whether a byte of the request may have reached the app.
+    pub(crate) sent: bool,
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The connection could not be made, or broke.
+    Connection(ErrorKind),
+    /// A kept connection was closed before a byte of the answer: nobody's fault.
+    Stale,
+    /// The deadline passed.
+    Timeout,
+    /// The answer was no answer.
+    Fault(Fault),
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: Stream,
+    /// Tells this use of its place from others; part of the token.
+    pub(crate) serial: u32,
+    pub(crate) app: usize,
+    /// The number of its address.
+    pub(crate) address: usize,
+    /// Whose hook it carries; idle without.
+    pub(crate) job: Option<Key>,
+    /// What is waited for must have come by now: the connection, the answer, or, idle, another hook.
+    pub(crate) deadline: Instant,
+    /// The attempt's own deadline.
+    pub(crate) answer_by: Instant,
+    /// Bytes of heap that were counted.
+    pub(crate) counted: usize,
+    connected: bool,
+    kept: bool,
+    head: Vec<u8>,
+    sent: usize,
+    to_send: usize,
+    incoming: Incoming,
+    readable: bool,
+    writable: bool,
+    /// The peer's end was announced: reading goes on to it.
+    over: bool,
+    /// A byte of the answer came.
+    begun: bool,
+}
+
+impl Connection {
+    /// Makes one whose stream is being connected.
+    pub(crate) fn new(
+        stream: Stream,
+        serial: u32,
+        app: usize,
+        address: usize,
+        now: Instant,
+    ) -> Self {
+        Self {
+            stream,
+            serial,
+            app,
+            address,
+            job: None,
+            deadline: now,
+            answer_by: now,
+            counted: 0,
+            connected: false,
+            kept: false,
+            head: Vec::new(),
+            sent: 0,
+            to_send: 0,
+            incoming: Incoming::new(0),
+            readable: false,
+            writable: false,
+            over: false,
+            begun: false,
+        }
+    }
+
+    /// Tries another address, with the same request.
+    pub(crate) fn replace(&mut self, stream: Stream, serial: u32, address: usize) {
+        self.stream = stream;
+        self.serial = serial;
+        self.address = address;
+        self.readable = false;
+        self.writable = false;
+        self.over = false;
+    }
+
+    /// Takes a request: `encode` appends its head and returns how long its body is.
+    pub(crate) fn begin(
+        &mut self,
+        job: Key,
+        max_answer: usize,
+        encode: impl FnOnce(&mut Vec<u8>) -> usize,
+    ) {
+        self.head.clear();
+        let body = encode(&mut self.head);
+        self.to_send = self.head.len() + body;
+        self.sent = 0;
+        self.begun = false;
+        self.kept = self.connected;
+        self.incoming.reset(max_answer);
+        self.job = Some(job);
+    }
+
+    /// Remembers what an event said.
+    pub(crate) fn note(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable || readiness.closed;
+        self.writable |= readiness.writable || readiness.closed;
+        self.over |= readiness.closed;
+    }
+
+    /// Returns whether the connection is made.
+    ///
+    /// # Errors
+    /// It cannot be.
+    pub(crate) fn connect(&mut self) -> io::Result<bool> {
+        if !self.connected && self.writable {
+            self.connected = self.stream.is_connected()?;
+        }
+        Ok(self.connected)
+    }
+
+    /// Returns whether it is made, as far as is known.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Returns whether a byte of the request may have left.
+    pub(crate) fn has_sent(&self) -> bool {
+        self.sent > 0
+    }
+
+    /// Returns whether another request may follow on this connection.
+    pub(crate) fn is_fit(&self) -> bool {
+        self.connected && !self.over && self.sent == self.to_send
+    }
+
+    /// Returns how many bytes of heap it holds.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>() + self.head.capacity() + self.incoming.memory()
+    }
+
+    /// Gives back what a large answer took.
+    pub(crate) fn rest(&mut self) {
+        self.incoming.reset(0);
+        self.sent = 0;
+        self.to_send = 0;
+    }
+
+    /// Looks whether an idle connection still lives: nothing may come on it, and it may not end.
+    pub(crate) fn is_stale(&mut self, scratch: &mut [u8]) -> bool {
+        loop {
+            match self.stream.read(scratch) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return self.over;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => return true,
+            }
+        }
+    }
+
+    /// Writes what can be written and reads what has come; returns the answer once it is whole.
+    ///
+    /// # Errors
+    /// The attempt has failed.
+    pub(crate) fn exchange<'b>(
+        &'b mut self,
+        body: &[u8],
+        scratch: &'b mut [u8],
+    ) -> Result<Option<Answer<'b>>, Failure> {
+        // An app may answer and close without having read everything: its answer is looked for even so.
+        let broken = self.write(body).err().map(|error| error.kind());
+        if broken.is_some() {
+            self.readable = true;
+        }
+        while self.readable {
+            let count = match self.stream.read(scratch) {
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    break;
+                }
+                Err(error) => return Err(self.failure(Cause::Connection(error.kind()))),
+            };
+            if count == 0 {
+                self.over = true;
+                self.readable = false;
+                let failure = self.failure(Cause::Fault(Fault::Cut));
+                return self.incoming.end().map(Some).map_err(|_| failure);
+            }
+            self.begun = true;
+            // Edge-triggered: a short read has emptied the socket, unless its end was announced.
+            self.readable = self.over || count == scratch.len();
+            let whole = match self
+                .incoming
+                .advance(scratch.get(..count).unwrap_or_default())
+            {
+                Ok(None) => continue,
+                Ok(Some(whole)) => whole,
+                Err(fault) => return Err(self.failure(Cause::Fault(fault))),
+            };
+            let bytes = scratch.get(..count).unwrap_or_default();
+            return Ok(Some(self.incoming.answer(bytes, &whole)));
+        }
+        match broken {
+            Some(kind) => Err(self.failure(Cause::Connection(kind))),
+            None => Ok(None),
+        }
+    }
+
+    /// Says what an attempt that ends now has come to.
+    pub(crate) fn failure(&self, cause: Cause) -> Failure {
+        let closed = matches!(cause, Cause::Connection(_) | Cause::Fault(Fault::Cut));
+        Failure {
+            cause: if closed && self.kept && !self.begun {
+                Cause::Stale
+            } else {
+                cause
+            },
+            sent: self.has_sent(),
+        }
+    }
+
+    fn write(&mut self, body: &[u8]) -> io::Result<()> {
+        while self.writable && self.sent < self.to_send {
+            let head = self.head.get(self.sent..).unwrap_or_default();
+            let body = body
+                .get(self.sent.saturating_sub(self.head.len())..)
+                .unwrap_or_default();
+            let slices = [IoSlice::new(head), IoSlice::new(body)];
+            let slices = slices
+                .get(usize::from(head.is_empty())..)
+                .unwrap_or_default();
+            match self.stream.write(slices) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

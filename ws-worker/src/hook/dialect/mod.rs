@@ -1,0 +1,238 @@
+//! How events look to an app, and what its answers mean: one file a dialect, two pure functions each. What all
+//! dialects share is here: the meaning of a status, and which headers of an app may reach a client.
+
+pub(crate) mod plain;
+
+use crate::command::Broadcast;
+use crate::hook::HookEvent;
+use crate::hook::complaints::Kind;
+use crate::hook::endpoint::{Endpoint, is_hop_by_hop, names};
+use crate::hook::http::{Answer, decimal};
+use crate::{config, handler::Accept};
+use std::sync::Arc;
+use std::time::Duration;
+use ws_proto::{CloseCode, Headers, Rejection};
+
+/// Bytes of an app's own refusal that reach the client; 64 KiB.
+const MAX_REFUSAL: usize = 64 * 1024;
+
+/// What a status means for a message or a closed. [CONTRACT, 2.3.4]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// 2xx.
+    Taken,
+    /// 408, 425, 429, 5xx: again, not before so long.
+    Again(Option<Duration>),
+    /// Another 4xx.
+    Refused,
+    /// 1xx, 3xx, and what is no status.
+    Misconfigured,
+}
+
+impl Verdict {
+    /// Judges an answer.
+    pub(crate) fn of(answer: &Answer<'_>) -> Self {
+        match answer.status {
+            200..=299 => Self::Taken,
+            408 | 425 | 429 | 500..=599 => Self::Again(retry_after(answer)),
+            400..=499 => Self::Refused,
+            _ => Self::Misconfigured,
+        }
+    }
+}
+
+/// What an app wants done.
+#[derive(Debug, Default)]
+pub(crate) struct Reply {
+    /// Groups to join, before anything is sent.
+    pub(crate) join: Vec<Arc<str>>,
+    /// Groups to leave, before anything is sent.
+    pub(crate) leave: Vec<Arc<str>>,
+    /// Whom the body is for.
+    pub(crate) to: Targets,
+    /// The body, if it is for anybody.
+    pub(crate) message: Option<Arc<Broadcast>>,
+    /// The socket is closed after that.
+    pub(crate) close: Option<(CloseCode, String)>,
+    /// What to store (`None` removes).
+    pub(crate) meta: Vec<(Arc<str>, Option<Arc<str>>)>,
+    /// The body should have been text and is not: the app's fault, and the socket's end.
+    pub(crate) is_broken: bool,
+    /// What else could not be followed.
+    pub(crate) complaints: Vec<Complaint>,
+}
+
+/// Whom a body is for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Targets {
+    /// The socket itself.
+    pub(crate) itself: bool,
+    /// Every socket of the route.
+    pub(crate) all: bool,
+    /// Members of these groups.
+    pub(crate) groups: Vec<Arc<str>>,
+    /// But not the socket itself.
+    pub(crate) but_itself: bool,
+}
+
+/// Something in an answer that could not be followed, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Complaint {
+    pub(crate) kind: Kind,
+    pub(crate) what: &'static str,
+    pub(crate) value: Vec<u8>,
+}
+
+/// What an answer to a handshake means.
+#[derive(Debug)]
+pub(crate) enum Opening {
+    /// 101, and then this.
+    Accept(Accept, Box<Reply>),
+    /// The app's own answer.
+    Reject(Rejection, Vec<Complaint>),
+    /// A 2xx that cannot be followed: 500 for the client, but the app believes that it accepted.
+    Broken(Complaint),
+    /// 1xx, or no status at all: 502.
+    Misconfigured(u16),
+}
+
+/// Appends a request but for its body, which is returned.
+pub(crate) fn encode<'e>(
+    endpoint: &Endpoint,
+    event: &HookEvent<'e>,
+    out: &mut Vec<u8>,
+) -> &'e [u8] {
+    match endpoint.hooks.dialect {
+        config::Dialect::Plain => plain::encode(endpoint, event, out),
+    }
+}
+
+/// Reads what a taken message or closed is answered with.
+pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>) -> Reply {
+    match endpoint.hooks.dialect {
+        config::Dialect::Plain => plain::decode(endpoint, answer),
+    }
+}
+
+/// Reads the answer to a handshake that offered these subprotocols.
+pub(crate) fn decode_opening(
+    endpoint: &Endpoint,
+    offered: &[Box<str>],
+    answer: &Answer<'_>,
+) -> Opening {
+    match answer.status {
+        200..=299 => {}
+        300..=599 => return reject(answer),
+        status => return Opening::Misconfigured(status),
+    }
+    let (protocol, mut reply) = match endpoint.hooks.dialect {
+        config::Dialect::Plain => (
+            single(answer, "ws-protocol"),
+            plain::decode(endpoint, answer),
+        ),
+    };
+    let protocol = match protocol {
+        None => None,
+        Some(chosen) => match offered.iter().find(|offered| offered.as_bytes() == chosen) {
+            Some(protocol) => Some(protocol.to_string()),
+            None => {
+                return Opening::Broken(Complaint {
+                    kind: Kind::Protocol,
+                    what: "a subprotocol that was not offered",
+                    value: chosen.to_vec(),
+                });
+            }
+        },
+    };
+    if reply.is_broken {
+        return Opening::Broken(Complaint {
+            kind: Kind::Text,
+            what: "a body that is no text",
+            value: Vec::new(),
+        });
+    }
+    let headers = end_to_end(answer, true, &mut reply.complaints);
+    Opening::Accept(Accept { protocol, headers }, Box::new(reply))
+}
+
+fn reject(answer: &Answer<'_>) -> Opening {
+    let mut complaints = Vec::new();
+    let body = answer.body.get(..MAX_REFUSAL).unwrap_or(answer.body);
+    let rejection = Rejection {
+        status: answer.status,
+        headers: end_to_end(answer, false, &mut complaints),
+        body: body.to_vec(),
+    };
+    Opening::Reject(rejection, complaints)
+}
+
+/// Copies the headers that are meant for the client. A 101 has no body, so nothing is said about one.
+fn end_to_end(answer: &Answer<'_>, is_switch: bool, complaints: &mut Vec<Complaint>) -> Headers {
+    let mut headers = Headers::default();
+    for (name, value) in answer.headers() {
+        let lower = name.to_ascii_lowercase();
+        let ours = lower.starts_with("ws-") || lower.starts_with("sec-websocket-");
+        let of_the_body = lower == "content-length"
+            || (is_switch && (lower.starts_with("content-") || lower == "host"));
+        let of_the_hop = is_hop_by_hop(&lower) && !(lower.starts_with("proxy-auth") && !is_switch)
+            || answer.headers().any(|(other, list)| {
+                other.eq_ignore_ascii_case("connection") && names(list, &lower)
+            });
+        if ours || of_the_body || of_the_hop {
+            continue;
+        }
+        if headers.add(name, value).is_err() {
+            complaints.push(Complaint {
+                kind: Kind::Header,
+                what: "a header that cannot be passed on",
+                value: name.as_bytes().to_vec(),
+            });
+        }
+    }
+    headers
+}
+
+/// Returns the first value under a name.
+fn single<'b>(answer: &Answer<'b>, name: &str) -> Option<&'b [u8]> {
+    answer
+        .headers()
+        .find(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+}
+
+/// Reads `Retry-After` in seconds; a date is not worth a calendar.
+fn retry_after(answer: &Answer<'_>) -> Option<Duration> {
+    let seconds = decimal(single(answer, "retry-after")?)?;
+    Some(Duration::from_secs(u64::try_from(seconds).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_says_what_becomes_of_a_message() {
+        let verdict = |status| Verdict::of(&Answer::made(status, b"", b""));
+        for status in [200, 201, 204, 226, 299] {
+            assert_eq!(verdict(status), Verdict::Taken, "{status}");
+        }
+        for status in [408, 425, 429, 500, 502, 503, 504, 599] {
+            assert_eq!(verdict(status), Verdict::Again(None), "{status}");
+        }
+        for status in [400, 401, 403, 404, 413, 422, 499] {
+            assert_eq!(verdict(status), Verdict::Refused, "{status}");
+        }
+        for status in [101, 103, 300, 301, 302, 304, 307, 399, 600, 999] {
+            assert_eq!(verdict(status), Verdict::Misconfigured, "{status}");
+        }
+        let asked = |lines| Verdict::of(&Answer::made(503, lines, b""));
+        assert_eq!(
+            asked(b"Retry-After: 7\r\n"),
+            Verdict::Again(Some(Duration::from_secs(7)))
+        );
+        assert_eq!(
+            asked(b"Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\r\n"),
+            Verdict::Again(None)
+        );
+    }
+}

@@ -1,0 +1,419 @@
+//! The `plain` dialect: one POST an event, the message as its body; answers speak by headers. Pure.
+
+use super::{Complaint, Reply, Targets};
+use crate::command::Broadcast;
+use crate::hook::complaints::Kind;
+use crate::hook::endpoint::{Endpoint, push_encoded, push_header};
+use crate::hook::http::Answer;
+use crate::hook::{HookEvent, What};
+use std::borrow::Cow;
+use std::io::Write as _;
+use std::sync::Arc;
+use ws_proto::{CloseCode, Message};
+
+/// Appends a request but for its body, which is returned.
+pub(crate) fn encode<'e>(
+    endpoint: &Endpoint,
+    event: &HookEvent<'e>,
+    out: &mut Vec<u8>,
+) -> &'e [u8] {
+    let name = event.what.name();
+    endpoint.push_head(name, event.block, out);
+    out.extend_from_slice(b"Ws-Event: ");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\r\nIdempotency-Key: ");
+    let key_at = out.len();
+    event.push_key(endpoint, out);
+    let key_end = out.len();
+    out.extend_from_slice(b"\r\n");
+    if event.attempt > 1 {
+        push_number(out, "Ws-Attempt", u64::from(event.attempt));
+    }
+    let mut body: &[u8] = &[];
+    match &event.what {
+        What::Started => {}
+        What::Handshake { protocols } => {
+            if !protocols.is_empty() {
+                push_header(out, "Ws-Protocols", protocols.join(", ").as_bytes());
+            }
+        }
+        What::Message { message, .. } => {
+            body = message.payload();
+            out.extend_from_slice(if message.is_binary() {
+                b"Content-Type: application/octet-stream\r\n"
+            } else {
+                b"Content-Type: text/plain; charset=utf-8\r\n"
+            });
+        }
+        What::Closed { end, undelivered } => {
+            if let Some(code) = end.code {
+                push_number(out, "Ws-Close-Code", u64::from(code.get()));
+            }
+            out.extend_from_slice(b"Ws-Close-Reason: ");
+            for byte in end.reason.bytes() {
+                match byte {
+                    b'!'..=b'~' if byte != b'%' => out.push(byte),
+                    _ => push_encoded(out, byte),
+                }
+            }
+            out.extend_from_slice(b"\r\n");
+            push_number(out, "Ws-Clean", u64::from(end.clean));
+            push_header(out, "Ws-Closed-By", end.by.name().as_bytes());
+            push_number(out, "Ws-Undelivered", *undelivered);
+        }
+    }
+    if !endpoint.signer.is_empty() {
+        let key = out.get(key_at..key_end).unwrap_or_default().to_vec();
+        let timestamp = event.timestamp.to_string();
+        push_header(out, "webhook-id", &key);
+        push_header(out, "webhook-timestamp", timestamp.as_bytes());
+        out.extend_from_slice(b"webhook-signature: ");
+        endpoint.signer.sign(&key, timestamp.as_bytes(), body, out);
+        out.extend_from_slice(b"\r\n");
+    }
+    push_number(out, "Content-Length", body.len() as u64);
+    out.extend_from_slice(b"\r\n");
+    body
+}
+
+fn push_number(out: &mut Vec<u8>, name: &str, number: u64) {
+    // Writing into a Vec cannot fail.
+    let _ = write!(out, "{name}: {number}\r\n");
+}
+
+/// Reads what an answer wants done.
+pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>) -> Reply {
+    let mut reply = Reply::default();
+    let mut is_binary = false;
+    for (name, value) in answer.headers() {
+        if name.eq_ignore_ascii_case("content-type") {
+            let media = value.split(|byte| *byte == b';').next().unwrap_or_default();
+            is_binary = media
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"application/octet-stream");
+            continue;
+        }
+        let Some((b"ws-" | b"Ws-" | b"WS-" | b"wS-", kind)) = name.as_bytes().split_at_checked(3)
+        else {
+            continue;
+        };
+        if kind.eq_ignore_ascii_case(b"to") {
+            take_targets(endpoint, value, &mut reply);
+        } else if kind.eq_ignore_ascii_case(b"except") {
+            for who in list(value) {
+                if who == b"self" {
+                    reply.to.but_itself = true;
+                } else {
+                    reply.complain("Ws-Except knows only self", who);
+                }
+            }
+        } else if kind.eq_ignore_ascii_case(b"join") {
+            let groups = take_groups(endpoint, value, &mut reply);
+            reply.join.extend(groups);
+        } else if kind.eq_ignore_ascii_case(b"leave") {
+            let groups = take_groups(endpoint, value, &mut reply);
+            reply.leave.extend(groups);
+        } else if kind.eq_ignore_ascii_case(b"close") {
+            match close(value) {
+                Some(close) => reply.close = Some(close),
+                None => reply.complain("Ws-Close is not a code and a reason", value),
+            }
+        } else if let Some((prefix, name)) = kind.split_at_checked(9)
+            && prefix.eq_ignore_ascii_case(b"set-meta-")
+        {
+            match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+                (Ok(name), Ok(value)) if !name.is_empty() => reply.meta.push((
+                    name.to_ascii_lowercase().into(),
+                    (!value.is_empty()).then(|| value.into()),
+                )),
+                _ => reply.complain("Ws-Set-Meta- wants a name and UTF-8", value),
+            }
+        }
+    }
+    // Without Ws-To a body goes nowhere; a 204 says that there is none, which an empty 200 does not.
+    if reply.to.is_empty() || answer.status == 204 {
+        reply.to = Targets::default();
+        return reply;
+    }
+    reply.to.groups.sort_unstable();
+    reply.to.groups.dedup();
+    let message = if is_binary {
+        Message::Binary(Cow::Owned(answer.body.to_vec()))
+    } else {
+        match String::from_utf8(answer.body.to_vec()) {
+            Ok(text) => Message::Text(Cow::Owned(text)),
+            Err(_) => {
+                reply.is_broken = true;
+                return reply;
+            }
+        }
+    };
+    reply.message = Some(Arc::new(Broadcast::new(message)));
+    reply
+}
+
+impl Reply {
+    fn complain(&mut self, what: &'static str, value: &[u8]) {
+        self.complaints.push(Complaint {
+            kind: Kind::Header,
+            what,
+            value: value.to_vec(),
+        });
+    }
+}
+
+impl Targets {
+    fn is_empty(&self) -> bool {
+        !self.itself && !self.all && self.groups.is_empty()
+    }
+}
+
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|item| !item.is_empty())
+}
+
+fn take_targets(endpoint: &Endpoint, value: &[u8], reply: &mut Reply) {
+    for who in list(value) {
+        match who {
+            b"self" => reply.to.itself = true,
+            b"all" => reply.to.all = true,
+            _ => match group(endpoint, who) {
+                Some(group) => reply.to.groups.push(group),
+                None => reply.complain("no name of a group", who),
+            },
+        }
+    }
+}
+
+fn take_groups(endpoint: &Endpoint, value: &[u8], reply: &mut Reply) -> Vec<Arc<str>> {
+    let mut groups = Vec::new();
+    for name in list(value) {
+        match group(endpoint, name) {
+            Some(group) => groups.push(group),
+            None => reply.complain("no name of a group", name),
+        }
+    }
+    groups
+}
+
+/// A group's name: visible characters, not too many, and no word of ours.
+fn group(endpoint: &Endpoint, name: &[u8]) -> Option<Arc<str>> {
+    let text = std::str::from_utf8(name).ok()?;
+    let is_name = (1..=endpoint.max_group_name).contains(&name.len())
+        && !matches!(text, "self" | "all")
+        && !text
+            .chars()
+            .any(|char| char.is_whitespace() || char.is_control() || char == ',');
+    is_name.then(|| text.into())
+}
+
+/// `4000 reason`.
+fn close(value: &[u8]) -> Option<(CloseCode, String)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (code, reason) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+    let code = crate::hook::http::decimal(code.as_bytes())?;
+    let code = CloseCode::new(u16::try_from(code).ok()?)?;
+    Some((code, reason.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+    use crate::handler::ClosedBy;
+    use crate::hook::Ended;
+    use crate::hook::endpoint::Block;
+    use crate::hook::testing::{endpoint_with, facts, hooks, id};
+
+    const HEAD: &str =
+        "POST /ws?x=1 HTTP/1.1\r\nHost: app.example\r\nWs-Worker: web1\r\nWs-Boot: BOOT\r\n";
+    const COMMON: &str = "Ws-Version: rfc6455\r\nWs-Resource: /chat/room?x=1\r\nWs-Location: ws://www.example.org/chat/room?x=1\r\nWs-Peer: tcp:192.0.2.1:4711\r\n";
+
+    fn encoded(what: What<'_>, attempt: u32, meta: bool) -> String {
+        let endpoint = endpoint_with(hooks());
+        let mut block = Block::new(&endpoint, &facts()).unwrap();
+        if meta {
+            block.change(Some("chat.v1"), &[("user".into(), "7".into())]);
+        }
+        let event = HookEvent {
+            what,
+            block: &block,
+            attempt,
+            timestamp: 0,
+        };
+        let mut out = Vec::new();
+        let body = encode(&endpoint, &event, &mut out);
+        out.extend_from_slice(body);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_message_is_a_post_with_its_bytes_as_the_body() {
+        let id = id(7);
+        let message = Message::text("h\u{e4}llo");
+        assert_eq!(
+            encoded(
+                What::Message {
+                    seq: 3,
+                    message: &message
+                },
+                1,
+                true
+            ),
+            format!(
+                "{HEAD}Ws-Socket: {id}\r\n{COMMON}Ws-Protocol: chat.v1\r\nWs-Meta-user: 7\r\nWs-Event: message\r\nIdempotency-Key: {id}/3\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 6\r\n\r\nh\u{e4}llo"
+            )
+        );
+        let message = Message::binary(b"\x01\x02");
+        assert_eq!(
+            encoded(
+                What::Message {
+                    seq: 4,
+                    message: &message
+                },
+                2,
+                false
+            ),
+            format!(
+                "{HEAD}Ws-Socket: {id}\r\n{COMMON}Ws-Event: message\r\nIdempotency-Key: {id}/4\r\nWs-Attempt: 2\r\nContent-Type: application/octet-stream\r\nContent-Length: 2\r\n\r\n\x01\x02"
+            )
+        );
+    }
+
+    #[test]
+    fn a_handshake_names_what_was_offered_and_a_closed_how_it_ended() {
+        let id = id(7);
+        let offered: [Box<str>; 2] = ["chat.v2".into(), "chat.v1".into()];
+        assert_eq!(
+            encoded(
+                What::Handshake {
+                    protocols: &offered
+                },
+                1,
+                false
+            ),
+            format!(
+                "{HEAD}Ws-Socket: {id}\r\n{COMMON}Ws-Event: handshake\r\nIdempotency-Key: {id}/handshake\r\nWs-Protocols: chat.v2, chat.v1\r\nContent-Length: 0\r\n\r\n"
+            )
+        );
+        let end = Ended {
+            clean: true,
+            code: CloseCode::new(4000),
+            reason: "50% \u{e4}\r\n".into(),
+            by: ClosedBy::Client,
+        };
+        assert_eq!(
+            encoded(
+                What::Closed {
+                    end: &end,
+                    undelivered: 2
+                },
+                1,
+                false
+            ),
+            format!(
+                "{HEAD}Ws-Socket: {id}\r\n{COMMON}Ws-Event: closed\r\nIdempotency-Key: {id}/closed\r\nWs-Close-Code: 4000\r\nWs-Close-Reason: 50%25%20%C3%A4%0D%0A\r\nWs-Clean: 1\r\nWs-Closed-By: client\r\nWs-Undelivered: 2\r\nContent-Length: 0\r\n\r\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_start_has_no_socket_and_is_signed_like_all_else() {
+        let mut hooks = hooks();
+        hooks.secrets = vec![Secret(b"key".to_vec())];
+        let endpoint = endpoint_with(hooks);
+        let event = HookEvent {
+            what: What::Started,
+            block: &Block::default(),
+            attempt: 1,
+            timestamp: 1_700_000_000,
+        };
+        let mut out = Vec::new();
+        encode(&endpoint, &event, &mut out);
+        let mut signature = Vec::new();
+        endpoint
+            .signer
+            .sign(b"BOOT/started", b"1700000000", b"", &mut signature);
+        let signature = String::from_utf8(signature).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            format!(
+                "POST /ws HTTP/1.1\r\nHost: app.example\r\nWs-Worker: web1\r\nWs-Boot: BOOT\r\nWs-Event: started\r\nIdempotency-Key: BOOT/started\r\nwebhook-id: BOOT/started\r\nwebhook-timestamp: 1700000000\r\nwebhook-signature: {signature}\r\nContent-Length: 0\r\n\r\n"
+            )
+        );
+    }
+
+    fn decoded(lines: &str, body: &[u8]) -> Reply {
+        decode(
+            &endpoint_with(hooks()),
+            &Answer::made(200, lines.as_bytes(), body),
+        )
+    }
+
+    #[test]
+    fn targets_are_found_in_every_spelling() {
+        let reply = decoded(
+            "ws-to: self, room/1,\r\nWS-TO: all ,room/1\r\nWs-Except: self\r\n",
+            b"hi",
+        );
+        assert_eq!(
+            reply.to,
+            Targets {
+                itself: true,
+                all: true,
+                groups: vec!["room/1".into()],
+                but_itself: true
+            }
+        );
+        let message = reply.message.unwrap();
+        assert_eq!(message.message(), &Message::text("hi"));
+        let reply = decoded(
+            "Content-Type: Application/Octet-Stream; x=y\r\nWs-To: self\r\n",
+            b"\xff",
+        );
+        assert!(reply.message.unwrap().message().is_binary());
+    }
+
+    #[test]
+    fn a_body_without_a_target_goes_nowhere_and_one_that_is_no_text_is_a_fault() {
+        let reply = decoded("Content-Type: text/html\r\n", b"\xff warning on line 3");
+        assert!(reply.message.is_none() && !reply.is_broken);
+        let reply = decoded("Ws-To: self\r\n", b"\xff");
+        assert!(reply.message.is_none() && reply.is_broken);
+        assert!(decoded("Ws-To: self\r\n", b"").message.is_some());
+        let endpoint = endpoint_with(hooks());
+        let nothing = decode(&endpoint, &Answer::made(204, b"Ws-To: self\r\n", b""));
+        assert!(nothing.message.is_none());
+    }
+
+    #[test]
+    fn groups_meta_and_close_are_checked() {
+        let long = "x".repeat(129);
+        let reply = decoded(
+            &format!(
+                "Ws-Join: a, self, b c,{long}, \u{e4}\r\nWs-Leave: d,all\r\nWs-Close: 4000 go away\r\nWs-Set-Meta-User: 7\r\nWs-Set-Meta-Old:\r\nWs-Set-Meta-: x\r\n"
+            ),
+            b"",
+        );
+        assert_eq!(reply.join, ["a".into(), Arc::from("\u{e4}")]);
+        assert_eq!(reply.leave, [Arc::from("d")]);
+        assert_eq!(
+            reply.close,
+            Some((CloseCode::new(4000).unwrap(), "go away".to_owned()))
+        );
+        assert_eq!(
+            reply.meta,
+            [("user".into(), Some("7".into())), (Arc::from("old"), None)]
+        );
+        assert_eq!(reply.complaints.len(), 5);
+        for bad in ["", "1005", "1006 x", "99999", "abc", "4000x"] {
+            let reply = decoded(&format!("Ws-Close: {bad}\r\n"), b"");
+            assert_eq!((reply.close, reply.complaints.len()), (None, 1), "{bad}");
+        }
+        let reply = decoded("Ws-Close: 1000\r\n", b"");
+        assert_eq!(reply.close, Some((CloseCode::NORMAL, String::new())));
+    }
+}

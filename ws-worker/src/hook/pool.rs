@@ -1,0 +1,757 @@
+//! A thread's connections to apps and all that is owed to them: who is next, on which connection, by when.
+//! Knows sockets of clients only by their ids; what an answer means is `settle`'s affair.
+
+use crate::clock::unix_seconds;
+use crate::command::SocketId;
+use crate::config::{AppAddress, Target};
+use crate::handler::{End, Socket};
+use crate::hook::backoff::Random;
+use crate::hook::complaints::{Complaints, Kind};
+use crate::hook::connection::{Cause, Connection, Failure, Stream};
+use crate::hook::endpoint::{Block, Endpoint};
+use crate::hook::member::{Key, Line, Member, Members, Phase, Wait};
+use crate::hook::permits::Permits;
+use crate::hook::settle::Outcome;
+use crate::hook::{Ended, HookEvent, dialect};
+use crate::mailbox::Mail;
+use crate::process::Process;
+use crate::source::{self, Part, Readiness, Turn};
+use slab::Slab;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use ws_proto::{Instant, Message};
+
+/// One address of an app may take so long to accept; then the next is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An idle connection is kept so long.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// Bits of a token's number that say which connection; those above tell its uses apart.
+const INDEX_BITS: u32 = 24;
+
+/// Everything that hooks need on one thread.
+pub(crate) struct Pool {
+    pub(super) process: Arc<Process>,
+    pub(super) members: Members,
+    pub(super) complaints: Complaints,
+    pub(super) random: Random,
+    /// Those whose next hook has just become due: lined up at the end of the turn.
+    pub(super) newcomers: Vec<Key>,
+    /// Pauses before another attempt; an entry whose member waits no longer for this moment is stale.
+    pub(super) pauses: BinaryHeap<Reverse<(Instant, Key)>>,
+    permits: Arc<[Permits]>,
+    thread: u8,
+    apps: Vec<App>,
+    connections: Slab<Connection>,
+    /// Where the member of a socket is, by the socket's slot.
+    slots: Vec<usize>,
+    /// No connection's deadline is earlier.
+    deadline: Option<Instant>,
+    serial: u32,
+    /// Members without a socket.
+    pub(super) starts: usize,
+    /// Bytes held by connections, and bytes that the process was told of.
+    held: usize,
+    charged: usize,
+}
+
+/// What belongs to one app on one thread.
+struct App {
+    address: AppAddress,
+    /// Idle connections; the warmest is last, and is used first.
+    idle: Vec<usize>,
+    max_idle: usize,
+    /// Who waits for a permit, by [`Line`].
+    lines: [VecDeque<Key>; 3],
+    /// The line that is served next.
+    turn: usize,
+    /// Permits handed to this thread and not yet used.
+    granted: usize,
+}
+
+impl Pool {
+    /// Prepares the pool of a thread. The first also tells the apps that the worker has started.
+    pub(crate) fn new(process: Arc<Process>, permits: Arc<[Permits]>, thread: u8) -> Self {
+        let threads = usize::from(process.config.threads.max(1));
+        let mut apps: Vec<App> = permits
+            .iter()
+            .map(|permits| App {
+                address: AppAddress::Tcp(Vec::new()),
+                idle: Vec::new(),
+                max_idle: permits.limit.div_ceil(threads),
+                lines: [VecDeque::new(), VecDeque::new(), VecDeque::new()],
+                turn: 0,
+                granted: 0,
+            })
+            .collect();
+        let mut starting = Vec::new();
+        for route in &process.config.routes {
+            let Target::Hooks(hooks) = &route.target else {
+                continue;
+            };
+            if let Some(app) = apps.get_mut(hooks.app) {
+                app.address = hooks.url.address.clone();
+            }
+            let is_told = starting
+                .iter()
+                .any(|told: &Rc<Endpoint>| told.hooks.app == hooks.app);
+            if hooks.started && thread == 0 && !is_told {
+                starting.push(Rc::new(Endpoint::new(&process, route, hooks)));
+            }
+        }
+        let mut seed = [0; 8];
+        // Jitter need not be secret: without random bytes the thread's number must do.
+        let _ = getrandom::fill(&mut seed);
+        let mut pool = Self {
+            members: Members::default(),
+            complaints: Complaints::new(apps.len()),
+            random: Random::new(u64::from_ne_bytes(seed) ^ u64::from(thread)),
+            newcomers: Vec::new(),
+            pauses: BinaryHeap::new(),
+            permits,
+            thread,
+            apps,
+            connections: Slab::new(),
+            slots: Vec::new(),
+            deadline: None,
+            serial: 0,
+            starts: starting.len(),
+            held: 0,
+            charged: 0,
+            process,
+        };
+        for endpoint in starting {
+            let member = Member::new(None, &endpoint, Block::default(), Phase::Started);
+            let key = pool.members.insert(member);
+            pool.newcomers.push(key);
+        }
+        pool
+    }
+
+    pub(super) fn process(&self) -> &Process {
+        &self.process
+    }
+
+    // What handlers say. Nothing is sent before the end of the turn.
+
+    /// A client asks to come in.
+    pub(super) fn connect(
+        &mut self,
+        id: SocketId,
+        endpoint: &Rc<Endpoint>,
+        block: Block,
+        protocols: Box<[Box<str>]>,
+    ) {
+        let phase = Phase::Opening {
+            protocols,
+            left: None,
+        };
+        let key = self
+            .members
+            .insert(Member::new(Some(id), endpoint, block, phase));
+        let slot = id.slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize(slot + 1, usize::MAX);
+        }
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = key.index;
+        }
+        self.newcomers.push(key);
+    }
+
+    /// A client said something.
+    pub(super) fn message(&mut self, socket: &mut Socket<'_>, message: Message<'_>) {
+        let Some(key) = self.find(socket.id()) else {
+            return;
+        };
+        let Some(member) = self.members.get_mut(key) else {
+            return;
+        };
+        if member.failed.is_some() {
+            member.undelivered += 1;
+            self.process.counters.undelivered.one();
+            return;
+        }
+        if member.push(message.into_owned()) && !member.paused {
+            member.paused = true;
+            socket.pause();
+        }
+        if member.wait == Wait::Nothing {
+            self.newcomers.push(key);
+        }
+        self.members.recount(key);
+    }
+
+    /// A client is gone, whether or not it was ever open.
+    pub(super) fn close(&mut self, id: SocketId, end: &End<'_>) {
+        let Some(key) = self.find(id) else { return };
+        let Some(member) = self.members.get_mut(key) else {
+            return;
+        };
+        let mut end = Ended::of(end);
+        match &mut member.phase {
+            Phase::Opening { left, .. } => {
+                let carrier = match member.wait {
+                    Wait::Answer(index) => self.connections.get(index),
+                    Wait::Nothing | Wait::Permit | Wait::Until(_) => None,
+                };
+                // Once a byte has left, only the answer says whether a closed is owed. An attempt that has not
+                // come so far is called off at the end of the turn.
+                if !carrier.is_some_and(Connection::has_sent) && member.wait == Wait::Nothing {
+                    self.members.remove(key);
+                } else {
+                    *left = Some(Box::new(end));
+                }
+            }
+            Phase::Accepted(_) | Phase::Open => {
+                if let Some(by) = member.failed
+                    && end.by == crate::handler::ClosedBy::App
+                {
+                    end.by = by; // The loop saw a command; who wanted it is known here.
+                }
+                member.phase = Phase::Ended(Box::new(end));
+                if member.wait == Wait::Nothing {
+                    self.newcomers.push(key);
+                }
+                self.members.recount(key);
+            }
+            Phase::Started | Phase::Ended(_) => {}
+        }
+    }
+
+    pub(super) fn find(&self, id: SocketId) -> Option<Key> {
+        let index = *self.slots.get(id.slot as usize)?;
+        self.members.find(index, id)
+    }
+
+    // What the loop says.
+
+    /// A connection is ready. Late events of an earlier use of its place are dropped.
+    pub(crate) fn ready(&mut self, turn: &mut Turn<'_>, number: usize, readiness: Readiness) {
+        let index = number & ((1 << INDEX_BITS) - 1);
+        if let Some(connection) = self.connections.get_mut(index)
+            && connection.serial as usize == number >> INDEX_BITS
+        {
+            connection.note(readiness);
+            self.drive(turn, index);
+        }
+    }
+
+    /// A permit of this app was handed to this thread; it is used, or handed on, at the end of the turn.
+    pub(crate) fn permit(&mut self, _turn: &mut Turn<'_>, app: usize) {
+        if let Some(app) = self.apps.get_mut(app) {
+            app.granted += 1;
+        }
+    }
+
+    /// Does what `now` demands. Early and repeated calls are harmless.
+    pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        while let Some(Reverse((at, key))) = self.pauses.peek().copied()
+            && at <= now
+        {
+            self.pauses.pop();
+            if self
+                .members
+                .get(key)
+                .is_some_and(|member| member.wait == Wait::Until(at))
+            {
+                self.line_up(key, false);
+            }
+        }
+        if self.deadline.is_some_and(|at| at <= now) {
+            let late: Vec<usize> = self
+                .connections
+                .iter()
+                .filter(|(_, connection)| connection.deadline <= now)
+                .map(|(index, _)| index)
+                .collect();
+            for index in late {
+                self.expire(turn, index);
+            }
+            self.deadline = self
+                .connections
+                .iter()
+                .map(|(_, connection)| connection.deadline)
+                .min();
+        }
+        for app in 0..self.apps.len() {
+            for line in [Line::Handshakes, Line::Messages] {
+                while let Some(key) = self.impatient(app, line, now) {
+                    let failure = Failure {
+                        cause: Cause::Timeout,
+                        sent: false,
+                    };
+                    self.settle(turn, key, Outcome::WaitedTooLong(failure));
+                }
+            }
+        }
+    }
+
+    /// Returns the next deadline; a moment long past if something is to be started at once.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if !self.newcomers.is_empty() {
+            return Some(Instant::at(0));
+        }
+        let pause = self.pauses.peek().map(|Reverse((at, _))| *at);
+        let fronts = self.apps.iter().flat_map(|app| {
+            app.lines.iter().filter_map(|line| {
+                let member = self.members.get(*line.front()?)?;
+                member.patience(self.process.config.head.handshake_timeout)
+            })
+        });
+        fronts.chain(pause).chain(self.deadline).min()
+    }
+
+    /// Starts what became due in this turn, as far as there are permits. Called at the end of every turn, before the
+    /// turn's own commands are done: it may add some.
+    pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) {
+        // What becomes due by this is started in the next turn, which `poll_timeout` then wants at once.
+        for key in std::mem::take(&mut self.newcomers) {
+            if let Some(member) = self.members.get_mut(key)
+                && member.wait == Wait::Nothing
+                && member.due().is_some()
+            {
+                member.since = turn.now;
+                member.attempt = 0;
+                self.line_up(key, false);
+            }
+        }
+        for app in 0..self.apps.len() {
+            self.pump(turn, app);
+        }
+        let held = self.members.held + self.held;
+        let memory = &self.process.counters.memory;
+        if held >= self.charged {
+            memory.add(held - self.charged);
+        } else {
+            memory.subtract(self.charged - held);
+        }
+        self.charged = held;
+    }
+
+    /// Returns whether nothing is owed to any app but news of a start.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.members.len() == self.starts
+    }
+
+    /// The time is up: what is still owed is logged and counted, and forgotten.
+    pub(crate) fn stop(&mut self, now: Instant) {
+        let (mut closed, mut messages, mut app) = (0, 0, 0);
+        for member in self.members.drain() {
+            let is_owed = match (&member.phase, member.wait) {
+                (Phase::Started, _) => false,
+                (Phase::Opening { .. }, Wait::Answer(index)) => self
+                    .connections
+                    .get(index)
+                    .is_some_and(Connection::has_sent),
+                (Phase::Opening { .. }, _) => false,
+                (Phase::Accepted(_) | Phase::Open | Phase::Ended(_), _) => true,
+            };
+            closed += u64::from(is_owed);
+            messages += member.queue_len() as u64;
+            if is_owed {
+                app = member.endpoint.hooks.app;
+            }
+        }
+        self.starts = 0;
+        self.connections.clear();
+        for app in &mut self.apps {
+            app.idle.clear();
+            app.lines.iter_mut().for_each(VecDeque::clear);
+        }
+        self.newcomers.clear();
+        self.pauses.clear();
+        self.deadline = None;
+        self.process.counters.memory.subtract(self.charged);
+        self.charged = 0;
+        self.held = 0;
+        self.process.counters.closed_lost.add(closed);
+        self.process.counters.undelivered.add(messages);
+        if closed > 0 && self.complaints.may_say(now, app, Kind::Lost).is_some() {
+            tracing::warn!(
+                closed,
+                messages,
+                "hooks were still owed when the time was up"
+            );
+        }
+    }
+
+    // Who is next.
+
+    /// Puts a member in its line; in front if it was there before.
+    pub(super) fn line_up(&mut self, key: Key, in_front: bool) {
+        let Some(member) = self.members.get_mut(key) else {
+            return;
+        };
+        member.wait = Wait::Permit;
+        let (app, line) = (member.endpoint.hooks.app, member.line());
+        if let Some(line) = self
+            .apps
+            .get_mut(app)
+            .and_then(|app| app.lines.get_mut(line as usize))
+        {
+            if in_front {
+                line.push_front(key);
+            } else {
+                line.push_back(key);
+            }
+        }
+    }
+
+    /// Starts attempts while somebody waits and there are permits.
+    fn pump(&mut self, turn: &mut Turn<'_>, app: usize) {
+        while let Some((key, line)) = self.next_in_line(app) {
+            if self.take_permit(app) {
+                self.start(turn, key);
+                continue;
+            }
+            if let Some(line) = self
+                .apps
+                .get_mut(app)
+                .and_then(|app| app.lines.get_mut(line))
+            {
+                line.push_front(key);
+            }
+            return;
+        }
+        // Nobody waits here: what was handed to this thread is for others.
+        while let Some(own) = self.apps.get_mut(app)
+            && own.granted > 0
+        {
+            own.granted -= 1;
+            self.give_permit(turn, app);
+        }
+    }
+
+    /// Takes the next member out of the lines, which are served in turn.
+    fn next_in_line(&mut self, app: usize) -> Option<(Key, usize)> {
+        let app = self.apps.get_mut(app)?;
+        for _ in 0..app.lines.len() {
+            let place = app.turn;
+            app.turn = (app.turn + 1) % app.lines.len();
+            let line = app.lines.get_mut(place)?;
+            while let Some(key) = line.pop_front() {
+                let Some(member) = self.members.get(key) else {
+                    continue; // It left while it waited.
+                };
+                if let (Phase::Opening { left: Some(_), .. }, Wait::Permit) =
+                    (&member.phase, member.wait)
+                {
+                    self.members.remove(key); // So did this one: the app never heard of it.
+                    continue;
+                }
+                if member.wait == Wait::Permit {
+                    return Some((key, place));
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes a member out of a line that has waited there for longer than it may.
+    fn impatient(&mut self, app: usize, line: Line, now: Instant) -> Option<Key> {
+        let handshake_timeout = self.process.config.head.handshake_timeout;
+        let line = self.apps.get_mut(app)?.lines.get_mut(line as usize)?;
+        loop {
+            let key = *line.front()?;
+            let is_over = match self.members.get(key) {
+                Some(member) if member.wait == Wait::Permit => {
+                    if member.patience(handshake_timeout).is_none_or(|at| now < at) {
+                        return None;
+                    }
+                    true
+                }
+                Some(_) | None => false, // A stale entry.
+            };
+            line.pop_front();
+            if is_over {
+                return Some(key);
+            }
+        }
+    }
+
+    fn take_permit(&mut self, number: usize) -> bool {
+        let Some(app) = self.apps.get_mut(number) else {
+            return false;
+        };
+        if app.granted > 0 {
+            app.granted -= 1;
+            return true;
+        }
+        self.permits
+            .get(number)
+            .is_some_and(|permits| permits.take(self.thread))
+    }
+
+    fn give_permit(&mut self, turn: &mut Turn<'_>, app: usize) {
+        match self.permits.get(app).and_then(Permits::give) {
+            Some(thread) if thread == self.thread => {
+                if let Some(app) = self.apps.get_mut(app) {
+                    app.granted += 1;
+                }
+            }
+            Some(thread) => {
+                if let Some(mailbox) = turn.router.mailboxes.get(usize::from(thread)) {
+                    mailbox.post(Mail::Permit(app));
+                }
+            }
+            None => {}
+        }
+    }
+
+    // On which connection.
+
+    /// Begins an attempt; its permit is held from here to `finish`.
+    fn start(&mut self, turn: &mut Turn<'_>, key: Key) {
+        let handshake_timeout = self.process.config.head.handshake_timeout;
+        let Some(member) = self.members.get_mut(key) else {
+            return;
+        };
+        let endpoint = Rc::clone(&member.endpoint);
+        let number = endpoint.hooks.app;
+        let line = member.line();
+        let answer_by = match line {
+            Line::Handshakes => member.patience(handshake_timeout),
+            Line::Messages | Line::Patient => None,
+        }
+        .unwrap_or(turn.now + endpoint.hooks.hook_timeout);
+        // Where nothing may be repeated, a kept connection is looked at before it is trusted.
+        let is_careful = line == Line::Handshakes
+            || (line == Line::Messages && endpoint.hooks.retry == crate::config::Retry::Unsent);
+        let kept = if std::mem::take(&mut member.afresh) {
+            None
+        } else {
+            self.warmest(turn, number, is_careful)
+        };
+        let is_kept = kept.is_some();
+        let index = match kept.map_or_else(|| self.dial_anew(turn, number), Ok) {
+            Ok(index) => index,
+            Err(kind) => {
+                self.give_permit(turn, number);
+                if let Some(member) = self.members.get_mut(key) {
+                    member.attempt += 1;
+                    member.wait = Wait::Nothing;
+                }
+                let failure = Failure {
+                    cause: Cause::Connection(kind),
+                    sent: false,
+                };
+                self.settle(turn, key, Outcome::Failed(failure));
+                return;
+            }
+        };
+        let (Some(member), Some(connection)) =
+            (self.members.get_mut(key), self.connections.get_mut(index))
+        else {
+            return;
+        };
+        member.attempt += 1;
+        member.wait = Wait::Answer(index);
+        let member = &*member;
+        connection.answer_by = answer_by;
+        connection.deadline = if is_kept {
+            answer_by
+        } else {
+            answer_by.min(turn.now + CONNECT_TIMEOUT)
+        };
+        self.deadline = Some(
+            self.deadline
+                .map_or(connection.deadline, |at| at.min(connection.deadline)),
+        );
+        connection.begin(key, endpoint.hooks.max_hook_answer, |out| {
+            let Some(what) = member.due() else { return 0 };
+            let event = HookEvent {
+                what,
+                block: &member.block,
+                attempt: member.attempt,
+                timestamp: if endpoint.signer.is_empty() {
+                    0
+                } else {
+                    unix_seconds()
+                },
+            };
+            dialect::encode(&endpoint, &event, out).len()
+        });
+        if is_kept {
+            self.drive(turn, index);
+        }
+    }
+
+    /// Takes the connection that was used last, and drops those that have died meanwhile.
+    fn warmest(&mut self, turn: &mut Turn<'_>, app: usize, is_careful: bool) -> Option<usize> {
+        loop {
+            let index = self.apps.get_mut(app)?.idle.pop()?;
+            let connection = self.connections.get_mut(index)?;
+            if !is_careful || !connection.is_stale(turn.scratch) {
+                return Some(index);
+            }
+            self.discard(index);
+        }
+    }
+
+    /// Begins to connect to the first of an app's addresses that does not refuse at once.
+    fn dial_anew(&mut self, turn: &mut Turn<'_>, app: usize) -> Result<usize, ErrorKind> {
+        let (mut stream, address) = self.dial(app, 0)?;
+        self.serial = self.serial.wrapping_add(1);
+        let entry = self.connections.vacant_entry();
+        let index = entry.key();
+        if index >> INDEX_BITS != 0 {
+            return Err(ErrorKind::OutOfMemory);
+        }
+        let number = (self.serial as usize) << INDEX_BITS | index;
+        stream
+            .register(turn.registry, source::token(Part::Hook, number))
+            .map_err(|error| error.kind())?;
+        entry.insert(Connection::new(stream, self.serial, app, address, turn.now));
+        Ok(index)
+    }
+
+    fn dial(&self, app: usize, first: usize) -> Result<(Stream, usize), ErrorKind> {
+        let mut last = ErrorKind::AddrNotAvailable;
+        if let Some(app) = self.apps.get(app) {
+            for number in first.. {
+                match Stream::connect(&app.address, number) {
+                    Some(Ok(stream)) => return Ok((stream, number)),
+                    Some(Err(error)) => last = error.kind(),
+                    None => break,
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Does what a connection is ready for.
+    fn drive(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let Some(key) = connection.job else {
+            if connection.is_stale(turn.scratch) {
+                self.discard(index);
+            }
+            return;
+        };
+        let Some(member) = self.members.get(key) else {
+            return;
+        };
+        if !connection.is_connected() {
+            match connection.connect() {
+                Ok(true) => connection.deadline = connection.answer_by,
+                Ok(false) => return,
+                Err(error) => return self.redial(turn, index, error.kind()),
+            }
+            if let Phase::Opening { left: Some(_), .. } = member.phase {
+                // The client left before a byte was sent: the app need not know.
+                self.members.remove(key);
+                self.detach(turn, index, false);
+                return;
+            }
+        }
+        let mut reusable = false;
+        let outcome = match connection.exchange(member.body(), turn.scratch) {
+            Ok(None) => {
+                let now = connection.memory();
+                self.held = self.held - connection.counted + now;
+                connection.counted = now;
+                return;
+            }
+            Ok(Some(answer)) => {
+                reusable = answer.reusable;
+                Outcome::of(member, &answer)
+            }
+            Err(failure) => Outcome::Failed(failure),
+        };
+        self.detach(turn, index, reusable);
+        self.settle(turn, key, outcome);
+    }
+
+    /// A connection could not be made: the next address, or none.
+    fn redial(&mut self, turn: &mut Turn<'_>, index: usize, kind: ErrorKind) {
+        let Some(connection) = self.connections.get(index) else {
+            return;
+        };
+        let (app, job, next) = (connection.app, connection.job, connection.address + 1);
+        if turn.now < connection.answer_by
+            && let Ok((mut stream, address)) = self.dial(app, next)
+        {
+            self.serial = self.serial.wrapping_add(1);
+            let number = (self.serial as usize) << INDEX_BITS | index;
+            if stream
+                .register(turn.registry, source::token(Part::Hook, number))
+                .is_ok()
+                && let Some(connection) = self.connections.get_mut(index)
+            {
+                connection.replace(stream, self.serial, address);
+                connection.deadline = connection.answer_by.min(turn.now + CONNECT_TIMEOUT);
+                return;
+            }
+        }
+        self.detach(turn, index, false);
+        if let Some(key) = job {
+            let failure = Failure {
+                cause: Cause::Connection(kind),
+                sent: false,
+            };
+            self.settle(turn, key, Outcome::Failed(failure));
+        }
+    }
+
+    /// A connection's deadline has passed.
+    fn expire(&mut self, turn: &mut Turn<'_>, index: usize) {
+        let Some(connection) = self.connections.get(index) else {
+            return;
+        };
+        let Some(key) = connection.job else {
+            self.discard(index);
+            return;
+        };
+        if !connection.is_connected() {
+            return self.redial(turn, index, ErrorKind::TimedOut);
+        }
+        let failure = connection.failure(Cause::Timeout);
+        self.detach(turn, index, false);
+        self.settle(turn, key, Outcome::Failed(failure));
+    }
+
+    /// Ends an attempt: the permit goes back, and the connection is kept if it can be.
+    fn detach(&mut self, turn: &mut Turn<'_>, index: usize, reusable: bool) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let app = connection.app;
+        if let Some(key) = connection.job.take()
+            && let Some(member) = self.members.get_mut(key)
+        {
+            member.wait = Wait::Nothing;
+        }
+        let own = self.apps.get_mut(app);
+        if let Some(own) = own
+            && reusable
+            && connection.is_fit()
+            && own.idle.len() < own.max_idle
+        {
+            connection.deadline = turn.now + KEEP_ALIVE;
+            connection.rest();
+            let now = connection.memory();
+            self.held = self.held - connection.counted + now;
+            connection.counted = now;
+            own.idle.push(index);
+        } else {
+            self.discard(index);
+        }
+        self.give_permit(turn, app);
+    }
+
+    fn discard(&mut self, index: usize) {
+        if let Some(connection) = self.connections.try_remove(index) {
+            self.held -= connection.counted;
+            if let Some(app) = self.apps.get_mut(connection.app) {
+                app.idle.retain(|idle| *idle != index);
+            }
+        }
+    }
+}

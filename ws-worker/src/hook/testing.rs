@@ -1,0 +1,107 @@
+//! What the tests of hooks have in common: a configuration, and a handshake's facts.
+
+use crate::command::{RouteId, SocketId};
+use crate::config::{AppAddress, AppUrl, Bounds, Config, Dialect, Hooks, Retry, Route, Target};
+use crate::hook::endpoint::{Endpoint, Facts};
+use crate::process::Process;
+use std::sync::Arc;
+use std::time::Duration;
+use ws_proto::{HeadLimits, Limits, Version, Versions};
+
+pub(super) fn hooks() -> Hooks {
+    Hooks {
+        app: 0,
+        url: AppUrl {
+            address: AppAddress::Tcp(Vec::new()),
+            host: "app.example".into(),
+            path: "/ws".into(),
+        },
+        dialect: Dialect::Plain,
+        concurrency: 4,
+        hook_timeout: Duration::from_secs(30),
+        give_up: Duration::from_secs(60),
+        retry: Retry::Unknown,
+        forward_headers: vec!["cookie".into()],
+        started: false,
+        server_name: None,
+        secrets: Vec::new(),
+        queue_messages: 64,
+        queue_bytes: 1024 * 1024,
+        max_hook_answer: 1024 * 1024,
+    }
+}
+
+pub(super) fn route(hooks: Hooks) -> Arc<Route> {
+    Arc::new(Route {
+        id: RouteId(3),
+        path: "/chat".into(),
+        target: Target::Hooks(Arc::new(hooks)),
+        limits: Arc::new(Limits::default()),
+        versions: Versions::ALL,
+        allowed_origins: None,
+        max_output: 1024 * 1024,
+        stall_timeout: Duration::from_secs(30),
+        heartbeat_text: None,
+        max_groups: 64,
+        max_group_name: 128,
+        max_meta: 8 * 1024,
+    })
+}
+
+pub(super) fn process(route: &Arc<Route>, threads: u8) -> Arc<Process> {
+    let config = Config {
+        listeners: Vec::new(),
+        threads,
+        worker: "web1".into(),
+        trusted_proxies: Vec::new(),
+        control: None,
+        routes: vec![Arc::clone(route)],
+        head: HeadLimits::default(),
+        bounds: Bounds {
+            max_connections: 100,
+            max_handshakes: 100,
+            memory: 1024 * 1024 * 256,
+            max_per_peer: None,
+            max_control_body: 1024,
+        },
+        drain: Duration::from_secs(20),
+        journal: None,
+    };
+    let mut process = Process::new(Arc::new(config)).unwrap();
+    Arc::get_mut(&mut process).unwrap().boot = "BOOT".into();
+    process
+}
+
+pub(super) fn endpoint_with(hooks: Hooks) -> Endpoint {
+    let route = route(hooks);
+    let process = process(&route, 1);
+    let Target::Hooks(hooks) = &route.target else {
+        unreachable!()
+    };
+    Endpoint::new(&process, &route, hooks)
+}
+
+pub(super) fn id(slot: u32) -> SocketId {
+    SocketId {
+        boot: [1, 2, 3],
+        thread: 0,
+        slot,
+        key: [9; 16],
+    }
+}
+
+pub(super) fn facts() -> Facts<'static> {
+    Facts {
+        id: id(7),
+        version: Version::Rfc6455,
+        resource: "/chat/room?x=1",
+        path: "/chat/room",
+        query: Some("x=1"),
+        location: "ws://www.example.org/chat/room?x=1",
+        origin: None,
+        peer: "tcp:192.0.2.1:4711",
+        protocols: Vec::new(),
+        headers: Vec::new(),
+        trusted: false,
+    }
+}
