@@ -501,9 +501,7 @@ impl Seed {
                         Some(factory) => factory(),
                         None => Box::new(Echo),
                     },
-                    Target::Hooks(_) => {
-                        Box::new(HookHandler::new(Rc::clone(&hooks), Arc::clone(route)))
-                    }
+                    Target::Hooks(app) => Box::new(HookHandler::new(&hooks, route, app)),
                 }
             })
             .collect();
