@@ -1,0 +1,159 @@
+"""Apps for the worker's hooks: `Room`, a real one in Flask or Node, and `Script`, whose every answer a test decides."""
+
+import json
+import socket
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from support import free_port, running, wait_for
+
+HERE = Path(__file__).parent / "apps"
+
+
+class Room:
+    """What a test wants to know of a running room app."""
+
+    def __init__(self, port):
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}/ws"
+
+    def seen(self, run):
+        """The hooks of this run, in the order of their arrival."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/seen?run={run}", timeout=10) as answer:
+            return [Hook(hook["headers"], hook["body"].encode("latin-1")) for hook in json.load(answer)]
+
+    def closed(self, run):
+        """The closed hook of this run's only socket, when it comes."""
+        return wait_for(lambda: next((h for h in self.seen(run) if h.event == "closed"), None), "the closed hook")
+
+
+@contextmanager
+def room(language, port=None):
+    port = port or free_port()
+    command = {"flask": [sys.executable, HERE / "room.py"], "node": ["node", HERE / "room.js"]}[language]
+    with running([*command, port], ("127.0.0.1", port), name=f"room ({language})"):
+        yield Room(port)
+
+
+class Hook:
+    """One request of the worker to an app; field names in lower case."""
+
+    def __init__(self, headers, body, path="/ws", method="POST"):
+        self.headers, self.body, self.path, self.method = headers, body, path, method
+        self.at = time.monotonic()
+
+    @property
+    def event(self):
+        return self.headers.get("ws-event")
+
+    @property
+    def text(self):
+        return self.body.decode()
+
+    @property
+    def socket(self):
+        return self.headers.get("ws-socket")
+
+    @property
+    def key(self):
+        return self.headers.get("idempotency-key")
+
+    def __getitem__(self, name):
+        return self.headers.get(name.lower())
+
+
+class Script:
+    """An app inside the test. `on(event, function)` decides answers: the function takes the hook and returns None
+    (200 and no body), a status, (body, headers), (body, headers, status), or bytes to write in place of an answer.
+    Before the function returns, the hook is already in `hooks`."""
+
+    def __init__(self, port=None, path=None):
+        self.hooks = []
+        self.answers = {}
+        self.lock = threading.Lock()
+        self.connections = []
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # Head and body in one write, so that no delayed ACK slows a test down.
+
+            def setup(self):
+                super().setup()
+                script.connections.append(self.connection)
+
+            def do_POST(self):
+                script.serve(self)
+
+            do_GET = do_PUT = do_POST
+
+            def log_message(self, *_):
+                pass
+
+        if path:
+            class Server(ThreadingHTTPServer):
+                address_family = socket.AF_UNIX
+
+                def server_bind(self):
+                    self.socket.bind(path)
+            self.server = Server(path, Handler)
+            self.url = f"http+unix://{path}:/ws"
+        else:
+            self.server = ThreadingHTTPServer(("127.0.0.1", port or 0), Handler)
+            self.port = self.server.server_address[1]
+            self.url = f"http://127.0.0.1:{self.port}/ws"
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    def on(self, event, answer):
+        self.answers[event] = answer if callable(answer) else lambda _hook: answer
+        return self
+
+    def serve(self, request):
+        length = request.headers.get("content-length")
+        body = request.rfile.read(int(length)) if length else b""
+        hook = Hook({k.lower(): v for k, v in request.headers.items()}, body, request.path, request.command)
+        with self.lock:
+            self.hooks.append(hook)
+        answer = self.answers.get(hook.event, lambda _hook: None)(hook)
+        if isinstance(answer, bytes):
+            request.close_connection = True
+            request.wfile.write(answer)
+            return
+        text, headers, status = "", {}, 200
+        if isinstance(answer, int):
+            status = answer
+        elif answer is not None:
+            text, headers, status = (*answer, 200)[:3]
+        data = text if isinstance(text, bytes) else text.encode()
+        request.send_response(status)
+        for name, value in headers.items():
+            for one in value if isinstance(value, list) else [value]:
+                request.send_header(name, one)
+        request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        request.wfile.write(data)
+
+    def of(self, event):
+        with self.lock:
+            return [hook for hook in self.hooks if hook.event == event]
+
+    def wait(self, event, count=1, timeout=10):
+        """The first `count` hooks of this event, when they are there."""
+        return wait_for(lambda: len(found := self.of(event)) >= count and found, f"{count} × {event}", timeout)[:count]
+
+    def stop(self):
+        """Ends as a killed app does: kept-alive connections too."""
+        self.server.shutdown()
+        self.server.server_close()
+        for connection in self.connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # It ended long ago.
