@@ -1,6 +1,6 @@
 """Every proxy with its file from deploy/ as it ships × every version × what people do.
 
-The worker runs with deploy/ws-worker.toml as it ships, too, and three more routes behind it: the app that the file names
+The worker runs with deploy/proxies.toml as it ships, too, and three more routes behind it: the app that the file names
 is the one in Flask, the second route is its twin in Node.
 """
 
@@ -50,7 +50,7 @@ def worker(flask, node, tmp_path_factory):
     expect_free(9000)
     expect_free(9002)
     workers = Workers(tmp_path_factory.mktemp("worker"))
-    path = workers.config((DEPLOY / "ws-worker.toml").read_text() + MORE_ROUTES)
+    path = workers.config((DEPLOY / "proxies.toml").read_text() + MORE_ROUTES)
     yield workers.start("serve", "--config", path, address=("127.0.0.1", 9000))
     workers.stop()
 
