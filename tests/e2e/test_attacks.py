@@ -500,9 +500,9 @@ def test_connections_beyond_the_limit_are_turned_away(workers):
 
 
 def test_the_number_of_threads_does_not_follow_the_number_of_clients(demo):
-    before = len(os.listdir(f"/proc/{demo.pid}/task"))
     clients = [Client(VERSIONS[n % 5], demo.address, "/echo") for n in range(100)]
-    assert len(os.listdir(f"/proc/{demo.pid}/task")) == before
+    # One loop a core, the one that waits for the end, and the one that hears signals.
+    assert len(os.listdir(f"/proc/{demo.pid}/task")) <= os.cpu_count() + 2
     for client in clients:
         client.leave()
 

@@ -424,23 +424,3 @@ def test_a_drain_flushes_the_closed_hooks(workers, script):
     assert {hook["ws-closed-by"] for hook in script.of("closed")} == {"worker"}
     for client in clients:
         client.leave()
-
-
-def test_the_journal_tells_of_sockets_that_a_crash_took(workers, script, tmp_path):
-    top = f'journal = "{tmp_path}/journal"'
-    worker = serve(workers, script.url, top=top)
-    script.on("handshake", ("", {"Ws-Set-Meta-User": "maki"}))
-    lost = [opens(worker) for _ in range(3)]
-    opens(worker).close()
-    script.wait("closed")
-    worker.child.kill()
-    worker.child.wait()
-    assert (tmp_path / "journal").stat().st_mode & 0o777 == 0o600
-    serve(workers, script.url, top=top)
-    closed = script.wait("closed", 4)
-    assert {hook.socket for hook in closed} == {hook.socket for hook in script.of("handshake")}
-    for hook in closed[1:]:
-        assert (hook["ws-close-code"], hook["ws-clean"]) == ("1006", "0") and "lost" in hook["ws-close-reason"]
-        assert hook["ws-meta-user"] == "maki" and hook["ws-undelivered"] is None
-    for client in lost:
-        client.leave()

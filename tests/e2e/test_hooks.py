@@ -230,27 +230,3 @@ def test_the_shipped_chat_works_as_its_first_line_says(workers, language):
         assert [client.receive() for client in clients] == ["皆さん、こんにちは"] * 5
         for client in clients:
             client.close()
-
-
-def php_fpm(folder):
-    """A php-fpm of our own on a unix socket; yields the socket's path."""
-    program = next(filter(None, map(shutil.which, ["php-fpm", *(f"/usr/sbin/php-fpm8.{n}" for n in range(9, -1, -1))])), None)
-    assert program, "php-fpm is not installed; tests/run installs it"
-    address, user = str(folder / "fpm.sock"), pwd.getpwuid(os.geteuid()).pw_name
-    (folder / "fpm.conf").write_text(
-        f"[global]\nerror_log = /dev/stderr\n[www]\nuser = {user}\nlisten = {address}\npm = static\npm.max_children = 2\n")
-    return running([program, "-n", "-F", "-R", "-y", folder / "fpm.conf"], address, name="php-fpm")
-
-
-def test_the_shipped_chat_works_under_php_fpm(workers, tmp_path):
-    with php_fpm(tmp_path) as fpm:
-        assert fpm.lives()
-        script = DEPLOY / "apps" / "php" / "chat.php"
-        worker = workers.serve(f'[[route]]\npath = "/room"\napp = "fcgi+unix://{tmp_path}/fpm.sock:{script}"\nconcurrency = 1')
-        clients = [Client(version, worker.address, "/room") for version in VERSIONS]
-        clients[0].send("皆さん、こんにちは")
-        assert [client.receive() for client in clients] == ["皆さん、こんにちは"] * 5
-        clients[2].send(b"\x00\xff")
-        assert [client.receive() for client in clients[2:]] == [b"\x00\xff"] * 3
-        for client in clients:
-            client.close()

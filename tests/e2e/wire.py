@@ -73,13 +73,13 @@ class Closed:
 class Stream:
     """A socket that is read up to a condition, within a deadline, and never further."""
 
-    def __init__(self, address, timeout=DEADLINE):
+    def __init__(self, address, timeout=DEADLINE, source=None):
         if isinstance(address, str):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(timeout)
             self.socket.connect(address)
         else:
-            self.socket = socket.create_connection(address, timeout)
+            self.socket = socket.create_connection(address, timeout, (source, 0) if source else None)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.timeout = timeout
         self.buffer = b""
@@ -206,11 +206,12 @@ class Client:
     """
 
     def __init__(self, version, address, path="/", *, host=None, origin="http://example.org", protocols=(),
-                 headers=(), strict=True, key3="together", early=b"", scheme="ws", timeout=DEADLINE):
+                 headers=(), strict=True, key3="together", early=b"", scheme="ws", timeout=DEADLINE,
+                 source=None):
         self.version, self.path, self.origin = version, path, origin
         self.protocols, self.strict, self.scheme = list(protocols), strict, scheme
         self.host = host or ("localhost" if isinstance(address, str) else f"{address[0]}:{address[1]}")
-        self.stream = Stream(address, timeout)
+        self.stream = Stream(address, timeout, source)
         self.challenge = None
         self.closing_sent = False
         self.parts = b""

@@ -288,9 +288,28 @@ pub struct SocketInfo {
     pub queue: usize,
 }
 
+/// Returns whether a text can name a group: something without control characters, commas and white space at its ends,
+/// since names stand in comma lists, and not a word of the contract's own. Its length is for the route to bound.
+#[must_use]
+pub fn is_group_name(text: &str) -> bool {
+    !matches!(text, "" | "self" | "all")
+        && text.trim() == text
+        && !text.contains(|c: char| c == ',' || c.is_control())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_may_have_any_name_that_fits_a_comma_list() {
+        for name in ["room", "部屋 1/2", "a-b_c", "Self"] {
+            assert!(is_group_name(name), "{name}");
+        }
+        for name in ["", "self", "all", "a,b", " a", "a\n", "\u{7f}"] {
+            assert!(!is_group_name(name), "{name:?}");
+        }
+    }
 
     #[test]
     fn an_id_is_32_characters_and_reads_back() {

@@ -218,7 +218,7 @@ impl Opening {
         }
     }
 
-    /// Answers a browser that asks for the demo's page. False: there is none here.
+    /// Answers a browser that asks without a WebSocket: the demo's page, or that there is nothing. False: neither.
     pub(crate) fn serve_page(
         &mut self,
         refusal: Refusal,
@@ -231,18 +231,20 @@ impl Opening {
         let Some(head) = self.handshake.head() else {
             return false;
         };
+        let route = config.route_for(head.path());
+        let page = match route.map(|route| &route.target) {
+            Some(Target::Page(page)) if route.is_some_and(|route| route.path == head.path()) => {
+                page
+            }
+            Some(Target::Page(_)) | None => {
+                self.handshake.refuse(Refusal::NotFound, None, out);
+                return true;
+            }
+            Some(_) => return false,
+        };
         if !matches!(head.method(), "GET" | "HEAD") {
             return false;
         }
-        let Some(route) = config
-            .route_for(head.path())
-            .filter(|route| route.path == head.path())
-        else {
-            return false;
-        };
-        let Target::Page(page) = &route.target else {
-            return false;
-        };
         let mut headers = Headers::default();
         for (name, value) in [
             ("Content-Type", "text/html; charset=utf-8"),

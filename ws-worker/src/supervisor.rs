@@ -5,7 +5,7 @@ use crate::config::{Address, Config, Listener, Route, Target};
 use crate::control::Control;
 use crate::handler::{Chat, Echo, Handler, SaysVersion};
 use crate::hook::{HookHandler, Permits, Pool};
-use crate::listener::{Acceptor, Bound, bind};
+use crate::listener::{Acceptor, Bound, Spare, bind};
 use crate::mailbox::{Inbox, Mail, Mailbox, mailbox};
 use crate::process::Process;
 use crate::source::{self, Part, Router};
@@ -267,8 +267,10 @@ impl Builder {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn run(self) -> Result<(), StartError> {
-        let running = self.start()?;
-        wait(running)
+        match self.fault {
+            Some(fault) => Err(StartError::Invalid(fault)),
+            None => run_with(self.config, &self.factories),
+        }
     }
 }
 
@@ -321,13 +323,14 @@ impl Running {
 /// # Errors
 /// An address cannot be listened on, or the system refused something.
 pub fn run(config: Config) -> Result<(), StartError> {
-    let running = start(config, &[])?;
-    wait(running)
+    run_with(config, &[])
 }
 
-fn wait(running: Running) -> Result<(), StartError> {
+fn run_with(config: Config, factories: &[Factory]) -> Result<(), StartError> {
+    // Signals that come while it starts are kept until somebody can act on them.
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
     let waker = signals.handle();
+    let running = start(config, factories)?;
     let handle = running.handle();
     let watch = std::thread::Builder::new()
         .name("signals".to_owned())
@@ -343,6 +346,7 @@ fn wait(running: Running) -> Result<(), StartError> {
     waker.close();
     // It ends when its handle is closed; there is nothing it could say.
     let _ = watch.join();
+    tracing::info!("stopped");
     result
 }
 
@@ -356,6 +360,17 @@ pub fn start(config: Config, factories: &[Factory]) -> Result<Running, StartErro
     let config = Arc::new(config);
     let process = Process::new(Arc::clone(&config))
         .map_err(|error| StartError::System(io::Error::other(error)))?;
+    let mut polls = Vec::with_capacity(usize::from(threads));
+    let mut mailboxes = Vec::with_capacity(usize::from(threads));
+    let mut inboxes = Vec::with_capacity(usize::from(threads));
+    for _ in 0..threads {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), source::token(Part::Waker, 0))?;
+        let (mailbox, inbox) = mailbox(Arc::new(waker));
+        polls.push(poll);
+        mailboxes.push(mailbox);
+        inboxes.push((inbox, Spare::new()));
+    }
     let mut addresses = Vec::new();
     let mut acceptors: Vec<Vec<Acceptor>> = (0..threads).map(|_| Vec::new()).collect();
     for listener in &config.listeners {
@@ -389,22 +404,11 @@ pub fn start(config: Config, factories: &[Factory]) -> Result<Running, StartErro
                 .unwrap_or_else(|| control.address.clone())
         );
     }
-    let mut polls = Vec::with_capacity(usize::from(threads));
-    let mut mailboxes = Vec::with_capacity(usize::from(threads));
-    let mut inboxes = Vec::with_capacity(usize::from(threads));
-    for _ in 0..threads {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), source::token(Part::Waker, 0))?;
-        let (mailbox, inbox) = mailbox(Arc::new(waker));
-        polls.push(poll);
-        mailboxes.push(mailbox);
-        inboxes.push(inbox);
-    }
     let mailboxes: Arc<[Mailbox]> = mailboxes.into();
     let permits = Permits::of(&config);
     let mut control = control;
     let mut handles = Vec::with_capacity(usize::from(threads));
-    for (thread, ((poll, inbox), acceptors)) in
+    for (thread, ((poll, (inbox, spare)), acceptors)) in
         polls.into_iter().zip(inboxes).zip(acceptors).enumerate()
     {
         let thread = thread as u8;
@@ -413,6 +417,7 @@ pub fn start(config: Config, factories: &[Factory]) -> Result<Running, StartErro
             threads,
             poll,
             inbox,
+            spare,
             acceptors,
             control: control.take(),
             process: Arc::clone(&process),
@@ -472,6 +477,7 @@ struct Seed {
     threads: u8,
     poll: Poll,
     inbox: Inbox,
+    spare: Spare,
     acceptors: Vec<Acceptor>,
     control: Option<Bound>,
     process: Arc<Process>,
@@ -530,6 +536,7 @@ impl Seed {
             acceptors: self.acceptors,
             router,
             inbox: self.inbox,
+            spare: self.spare,
         })
     }
 }

@@ -127,6 +127,7 @@ pub(crate) struct Parts {
     pub(crate) acceptors: Vec<Acceptor>,
     pub(crate) router: Router,
     pub(crate) inbox: Inbox,
+    pub(crate) spare: Spare,
 }
 
 impl Worker {
@@ -140,6 +141,7 @@ impl Worker {
             mut acceptors,
             router,
             inbox,
+            spare,
         } = parts;
         for (number, acceptor) in acceptors.iter_mut().enumerate() {
             acceptor.register(poll.registry(), source::token(Part::Listener, number))?;
@@ -172,7 +174,7 @@ impl Worker {
             out: Output::with_capacity(16 * 1024),
             totals: Totals::default(),
             random: Random::new(),
-            spare: Spare::new(),
+            spare,
             accept_at: None,
             starved_since: None,
             drain: None,
@@ -941,6 +943,11 @@ impl Worker {
         let idle = self.clients.is_empty() && self.hooks.borrow().is_idle();
         if late && !idle {
             self.hooks.borrow_mut().stop(self.now);
+        }
+        if let Some(control) = &mut self.control
+            && (late || idle)
+        {
+            control.stop();
         }
         late || idle
     }

@@ -94,12 +94,14 @@ fn asks_for_websocket(head: &RequestHead<'_>) -> bool {
 
 /// Refuses a body: its bytes would be read as frames here and as a body by a proxy.
 ///
-/// Apache with HTTP/2 in front says `Content-Length: 0`; some clients of hixie-76 count their eight bytes.
+/// Apache with HTTP/2 in front says `Content-Length: 0`; some clients of hixie-76 count their eight bytes, and to say
+/// that there are none would be wrong there.
 fn check_body(request: &Request<'_>) -> Result<(), Refusal> {
     let fields = request.fields();
     let is_fine = fields.values("transfer-encoding").next().is_none()
         && match fields.single("content-length").map_err(Refusal::Head)? {
-            None | Some(b"0") => true,
+            None => true,
+            Some(b"0") => request.version() != Version::Hixie76,
             Some(b"8") => request.version() == Version::Hixie76,
             Some(_) => false,
         };

@@ -3,7 +3,7 @@
 use super::http::{Answer, Head, Length, Method, decode};
 use crate::command::{
     Action, Broadcast, Counted, Found, ListQuery, Outcome, RouteId, Scope, Sent, SocketId,
-    SocketInfo,
+    SocketInfo, is_group_name,
 };
 use crate::config::Config;
 use crate::process::Process;
@@ -30,6 +30,8 @@ pub(super) enum Call {
     /// One message to these sockets, no two alike; `one` is asked for by path.
     Send {
         ids: Vec<SocketId>,
+        /// Ids that no socket of this worker can have.
+        strangers: Vec<String>,
         one: bool,
     },
     Broadcast(Scope, Option<SocketId>),
@@ -68,14 +70,12 @@ pub(super) fn call(head: &Head, config: &Config) -> Result<Call, Answer> {
         (["readyz"], _) if is_get => Call::Ready,
         (["healthz" | "readyz"], _) => return Err(not_allowed("GET, HEAD")),
         (["sockets"], _) if is_get => Call::List(list(&mut query, config)?),
-        (["sockets"], Method::Post) => Call::Send {
-            ids: ids(&mut query)?,
-            one: false,
-        },
+        (["sockets"], Method::Post) => many(&mut query)?,
         (["sockets"], _) => return Err(not_allowed("GET, HEAD, POST")),
         (["sockets", id], _) if is_get => Call::Inspect(socket(id)?),
         (["sockets", id], Method::Post) => Call::Send {
             ids: vec![socket(id)?],
+            strangers: Vec::new(),
             one: true,
         },
         (["sockets", id], Method::Delete) => close(socket(id)?, &mut query)?,
@@ -131,19 +131,28 @@ fn list(query: &mut Query, config: &Config) -> Result<ListQuery, Answer> {
     })
 }
 
-fn ids(query: &mut Query) -> Result<Vec<SocketId>, Answer> {
+fn many(query: &mut Query) -> Result<Call, Answer> {
     let mut seen = HashSet::new();
     let mut ids = Vec::new();
+    let mut strangers = Vec::new();
     for text in query.all("id") {
-        let id = socket(&text)?;
-        if seen.insert(id) {
-            ids.push(id);
+        if !seen.insert(text.clone()) {
+            continue;
+        }
+        match text.parse() {
+            Ok(id) => ids.push(id),
+            Err(_) if is_opaque_id(&text) => strangers.push(text),
+            Err(_) => return Err(Answer::error(400, "that is no socket id")),
         }
     }
-    if ids.is_empty() {
+    if seen.is_empty() {
         return Err(Answer::error(400, "no id"));
     }
-    Ok(ids)
+    Ok(Call::Send {
+        ids,
+        strangers,
+        one: false,
+    })
 }
 
 fn close(id: SocketId, query: &mut Query) -> Result<Call, Answer> {
@@ -164,8 +173,19 @@ fn close(id: SocketId, query: &mut Query) -> Result<Call, Answer> {
 }
 
 fn socket(text: &str) -> Result<SocketId, Answer> {
-    text.parse()
-        .map_err(|_| Answer::error(400, "that is no socket id"))
+    text.parse().map_err(|_| {
+        if is_opaque_id(text) {
+            Answer::error(404, "no such socket")
+        } else {
+            Answer::error(400, "that is no socket id")
+        }
+    })
+}
+
+/// Returns whether a text could be the id of some socket of some worker: URL-safe, at most 64 characters.
+fn is_opaque_id(text: &str) -> bool {
+    let url_safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=64).contains(&text.len()) && text.bytes().all(url_safe)
 }
 
 fn route(path: &str, config: &Config) -> Result<RouteId, Answer> {
@@ -184,12 +204,8 @@ fn group(name: &str, config: &Config) -> Result<Arc<str>, Answer> {
         .map(|route| route.max_group_name)
         .max()
         .unwrap_or(MAX_GROUP);
-    let visible = |byte: u8| byte.is_ascii_graphic() && byte != b',';
-    if name.is_empty() || name.len() > longest || !name.bytes().all(visible) {
+    if name.len() > longest || !is_group_name(name) {
         return Err(Answer::error(400, "that is no group name"));
-    }
-    if matches!(name, "self" | "all") {
-        return Err(Answer::error(400, "this group name is reserved"));
     }
     Ok(name.into())
 }
@@ -276,7 +292,11 @@ impl Call {
         Ok(match self {
             Self::Health => return Err(Answer::json(200, r#"{"status":"alive"}"#)),
             Self::Ready => return Err(ready(process)),
-            Self::Send { ids, one } => {
+            Self::Send {
+                ids,
+                strangers,
+                one,
+            } => {
                 let message = message(binary, body)?;
                 let mut threads: BTreeMap<u8, Vec<SocketId>> = BTreeMap::new();
                 for id in &ids {
@@ -287,7 +307,15 @@ impl Call {
                     .map(|ids| Action::Send(ids, Arc::clone(&message)))
                     .collect();
                 let sent = HashMap::new();
-                (Question::Send { ids, one, sent }, actions)
+                (
+                    Question::Send {
+                        ids,
+                        strangers,
+                        one,
+                        sent,
+                    },
+                    actions,
+                )
             }
             Self::Broadcast(scope, except) => {
                 let action = Action::Broadcast(scope, except, message(binary, body)?);
@@ -346,6 +374,7 @@ fn ready(process: &Process) -> Answer {
 pub(super) enum Question {
     Send {
         ids: Vec<SocketId>,
+        strangers: Vec<String>,
         one: bool,
         sent: HashMap<SocketId, Sent>,
     },
@@ -382,7 +411,12 @@ impl Question {
     pub(super) fn answer(self, config: &Config) -> Answer {
         let gone = || Answer::error(404, "no such socket");
         match self {
-            Self::Send { ids, one, sent } => {
+            Self::Send {
+                ids,
+                strangers,
+                one,
+                sent,
+            } => {
                 let sent = |id: &SocketId| sent.get(id).copied().unwrap_or(Sent::Gone);
                 if one {
                     return match ids.first().map_or(Sent::Gone, sent) {
@@ -392,13 +426,13 @@ impl Question {
                         Sent::Unsupported => Answer::error(409, "its version has no binary"),
                     };
                 }
-                let which = |word| {
+                let which = |word| -> Vec<String> {
                     let those = ids.iter().filter(|id| sent(id) == word);
                     those.map(ToString::to_string).collect()
                 };
                 encode(&SentMany {
                     queued: which(Sent::Queued),
-                    gone: which(Sent::Gone),
+                    gone: [which(Sent::Gone), strangers].concat(),
                     full: which(Sent::Full),
                     unsupported: which(Sent::Unsupported),
                 })

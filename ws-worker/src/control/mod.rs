@@ -184,6 +184,7 @@ impl Control {
     }
 
     /// Returns how many connections there are.
+    #[cfg(test)]
     pub(crate) fn open(&self) -> usize {
         self.connections.len()
     }
