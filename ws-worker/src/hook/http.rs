@@ -1,6 +1,6 @@
 //! An app's answer as bytes: pieces of an HTTP/1.x response in, one whole answer out. Strict where leniency smuggles.
-//! Knows no socket, no clock and no hook. httparse reads the head: `ureq-proto` builds a header map for every answer,
-//! which costs more than all the rest of a round trip's parsing.
+//! Knows no socket, no clock and no hook. httparse reads the head: ureq-proto's client wants to make the request as well,
+//! from a header map built for every attempt, where ours is bytes that were rendered once a socket.
 
 use std::mem::MaybeUninit;
 
@@ -516,9 +516,10 @@ impl Chunks {
                     if self.idle > MAX_HEAD {
                         return Err(Fault::HeadTooLarge);
                     }
-                    match self.at {
-                        At::Extension => At::Extension,
-                        _ => At::Trailer,
+                    if self.at == At::Extension {
+                        At::Extension
+                    } else {
+                        At::Trailer
                     }
                 }
                 _ => return Err(Fault::Syntax),

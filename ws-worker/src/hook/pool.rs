@@ -194,16 +194,12 @@ impl Pool {
         let mut end = Ended::of(end);
         match &mut member.phase {
             Phase::Opening { left, .. } => {
-                let carrier = match member.wait {
-                    Wait::Answer(index) => self.connections.get(index),
-                    Wait::Nothing | Wait::Permit | Wait::Until(_) => None,
-                };
-                // Once a byte has left, only the answer says whether a closed is owed. An attempt that has not
-                // come so far is called off at the end of the turn.
-                if !carrier.is_some_and(Connection::has_sent) && member.wait == Wait::Nothing {
-                    self.members.remove(key);
-                } else {
-                    *left = Some(Box::new(end));
+                // Once a byte may have left, only the answer says whether a closed is owed.
+                match member.wait {
+                    Wait::Answer(_) => *left = Some(Box::new(end)),
+                    Wait::Nothing | Wait::Permit | Wait::Until(_) => {
+                        self.members.remove(key);
+                    }
                 }
             }
             Phase::Accepted(_) | Phase::Open => {
@@ -322,6 +318,7 @@ impl Pool {
         }
         for app in 0..self.apps.len() {
             self.pump(turn, app);
+            self.trim(app);
         }
         let held = self.members.held + self.held;
         let memory = &self.process.counters.memory;
@@ -438,12 +435,6 @@ impl Pool {
                 let Some(member) = self.members.get(key) else {
                     continue; // It left while it waited.
                 };
-                if let (Phase::Opening { left: Some(_), .. }, Wait::Permit) =
-                    (&member.phase, member.wait)
-                {
-                    self.members.remove(key); // So did this one: the app never heard of it.
-                    continue;
-                }
                 if member.wait == Wait::Permit {
                     return Some((key, place));
                 }
@@ -509,7 +500,7 @@ impl Pool {
     fn start(&mut self, turn: &mut Turn<'_>, key: Key) {
         let handshake_timeout = self.process.config.head.handshake_timeout;
         let Some(member) = self.members.get_mut(key) else {
-            return;
+            return; // `next_in_line` has just seen it.
         };
         let endpoint = Rc::clone(&member.endpoint);
         let number = endpoint.hooks.app;
@@ -728,11 +719,9 @@ impl Pool {
         {
             member.wait = Wait::Nothing;
         }
-        let own = self.apps.get_mut(app);
-        if let Some(own) = own
+        if let Some(own) = self.apps.get_mut(app)
             && reusable
             && connection.is_fit()
-            && own.idle.len() < own.max_idle
         {
             connection.deadline = turn.now + KEEP_ALIVE;
             connection.rest();
@@ -744,6 +733,16 @@ impl Pool {
             self.discard(index);
         }
         self.give_permit(turn, app);
+    }
+
+    /// Drops the coldest of more idle connections than this thread's share of the permits: they may pin an app's workers.
+    fn trim(&mut self, app: usize) {
+        while let Some(app) = self.apps.get(app)
+            && app.idle.len() > app.max_idle
+            && let Some(coldest) = app.idle.first().copied()
+        {
+            self.discard(coldest);
+        }
     }
 
     fn discard(&mut self, index: usize) {

@@ -42,7 +42,9 @@ impl Outcome {
         }
         match Verdict::of(answer) {
             Verdict::Taken => Self::Taken(Box::new(dialect::decode(&member.endpoint, answer))),
-            verdict => Self::Answered(verdict, answer.status),
+            verdict @ (Verdict::Again(_) | Verdict::Refused | Verdict::Misconfigured) => {
+                Self::Answered(verdict, answer.status)
+            }
         }
     }
 }

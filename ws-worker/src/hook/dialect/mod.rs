@@ -174,7 +174,7 @@ fn end_to_end(answer: &Answer<'_>, is_switch: bool, complaints: &mut Vec<Complai
         let ours = lower.starts_with("ws-") || lower.starts_with("sec-websocket-");
         let of_the_body = lower == "content-length"
             || (is_switch && (lower.starts_with("content-") || lower == "host"));
-        let of_the_hop = is_hop_by_hop(&lower) && !(lower.starts_with("proxy-auth") && !is_switch)
+        let of_the_hop = is_hop_by_hop(&lower)
             || answer.headers().any(|(other, list)| {
                 other.eq_ignore_ascii_case("connection") && names(list, &lower)
             });
