@@ -234,7 +234,11 @@ impl Handshake {
             let is_head = self.is_head_request();
             let bytes = &mut out.bytes;
             // A route may have fewer versions on than the handshake was told of.
-            let allowed = if let Refusal::Version(on) = refusal { on } else { self.allowed };
+            let allowed = if let Refusal::Version(on) = refusal {
+                on
+            } else {
+                self.allowed
+            };
             refusal::write_refusal(refusal, allowed, retry_after, is_head, bytes);
         }
     }

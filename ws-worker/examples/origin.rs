@@ -27,7 +27,7 @@ impl Handler for Members {
         if headers.add("Set-Cookie", &cookie).is_err() {
             return Decision::refuse(500, "");
         }
-        println!(
+        eprintln!(
             "{} came to {} for the {visits}. time",
             request.peer(),
             request.location()

@@ -138,6 +138,8 @@ pub enum Scope {
     Route(RouteId),
     /// Every member of a group.
     Group(Arc<str>),
+    /// Whoever is in one of these, once.
+    Union(Arc<[Self]>),
 }
 
 /// Something to be done to sockets. Whoever sends it to a thread does not wait.

@@ -211,19 +211,25 @@ impl Acceptor {
     pub(crate) fn accept(&mut self) -> Accepted {
         match self.socket.accept() {
             Ok((stream, peer)) => Accepted::Client(stream, peer),
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock => {
-                    self.pending = false;
-                    Accepted::Nobody
-                }
-                ErrorKind::Interrupted
-                | ErrorKind::ConnectionAborted
-                | ErrorKind::ConnectionReset
-                | ErrorKind::PermissionDenied => Accepted::Again,
-                _ => Accepted::Exhausted(error),
-            },
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.pending = false;
+                Accepted::Nobody
+            }
+            Err(error) if is_of_the_client(error.kind()) => Accepted::Again,
+            Err(error) => Accepted::Exhausted(error),
         }
     }
+}
+
+/// Returns whether an accept failed for what came of the client that waited, and not for want of anything here.
+fn is_of_the_client(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Interrupted
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::PermissionDenied
+    )
 }
 
 /// One descriptor in reserve, so that when all are used a waiting client can be told to come back.

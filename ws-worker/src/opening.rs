@@ -197,12 +197,8 @@ impl Opening {
     }
 
     pub(crate) fn refuse(&mut self, refusal: Refusal, retry_after: Option<u32>, out: &mut Output) {
-        let retry_after = match refusal {
-            Refusal::Unavailable => {
-                retry_after.or(Some(1 + (out.len() as u32 + self.jitter()) % 5))
-            }
-            _ => retry_after,
-        };
+        let jittered = (refusal == Refusal::Unavailable).then(|| 1 + self.jitter() % 5);
+        let retry_after = retry_after.or(jittered);
         self.handshake.refuse(refusal, retry_after, out);
     }
 

@@ -534,7 +534,12 @@ impl Worker {
         let outcome = match action {
             Action::Send(ids, message) => Outcome::Sent(
                 ids.into_iter()
-                    .map(|id| (id, self.send_to(id, message.message().as_borrowed())))
+                    .map(|id| {
+                        (
+                            id,
+                            self.send_to(id, message.message().as_borrowed(), reply.is_some()),
+                        )
+                    })
                     .collect(),
             ),
             Action::Broadcast(scope, except, message) => {
@@ -610,7 +615,9 @@ impl Worker {
         }
     }
 
-    fn send_to(&mut self, id: SocketId, message: Message<'_>) -> Sent {
+    /// Sends to one socket. Whoever asked what came of it is told that the output is full, and nothing changes; for whoever
+    /// did not ask, the socket is dropped rather than left with a silent hole.
+    fn send_to(&mut self, id: SocketId, message: Message<'_>, asked: bool) -> Sent {
         let Some(entry) = self.open_entry(id) else {
             return Sent::Gone;
         };
@@ -623,6 +630,12 @@ impl Worker {
             Some(Ok(())) => Sent::Queued,
             Some(Err(SendError::Full)) => {
                 self.process.counters.full.one();
+                if !asked {
+                    self.step(entry, |client, cx| {
+                        client.drop_now(cx, Drop::Full);
+                        ((), Verdict::Leaves)
+                    });
+                }
                 Sent::Full
             }
             Some(Err(SendError::NoBinary)) => Sent::Unsupported,
@@ -665,20 +678,7 @@ impl Worker {
     ) -> Counted {
         let mut audience = std::mem::take(&mut self.audience);
         audience.clear();
-        match scope {
-            Scope::All => self
-                .members
-                .iter()
-                .for_each(|members| audience.extend_from_slice(members.slots())),
-            Scope::Route(route) => {
-                audience.extend_from_slice(
-                    self.members
-                        .get(usize::from(route.0))
-                        .map_or(&[], Members::slots),
-                );
-            }
-            Scope::Group(group) => audience.extend_from_slice(self.groups.slots(group)),
-        }
+        self.gather_audience(scope, &mut audience);
         let except = except.map(|id| (id.slot, id.key)).filter(|_| {
             // A slot says nothing on another thread.
             except.is_some_and(|id| id.thread == self.router.thread)
@@ -726,6 +726,30 @@ impl Worker {
         }
         self.audience = audience;
         counted
+    }
+
+    fn gather_audience(&self, scope: &Scope, audience: &mut Vec<u32>) {
+        match scope {
+            Scope::All => self
+                .members
+                .iter()
+                .for_each(|members| audience.extend_from_slice(members.slots())),
+            Scope::Route(route) => {
+                audience.extend_from_slice(
+                    self.members
+                        .get(usize::from(route.0))
+                        .map_or(&[], Members::slots),
+                );
+            }
+            Scope::Group(group) => audience.extend_from_slice(self.groups.slots(group)),
+            Scope::Union(scopes) => {
+                scopes
+                    .iter()
+                    .for_each(|scope| self.gather_audience(scope, audience));
+                audience.sort_unstable();
+                audience.dedup();
+            }
+        }
     }
 
     fn join(&mut self, id: SocketId, group: &Arc<str>) -> Found {

@@ -241,7 +241,11 @@ impl Query {
     /// An empty id is none: `except=` with nobody to leave out.
     fn socket(&mut self, name: &str) -> Result<Option<SocketId>, Answer> {
         let text = self.one(name)?.filter(|text| !text.is_empty());
-        text.map(|text| socket(&text)).transpose()
+        text.map(|text| {
+            text.parse()
+                .map_err(|_| Answer::error(400, "that is no socket id"))
+        })
+        .transpose()
     }
 
     fn end(&self) -> Result<(), Answer> {

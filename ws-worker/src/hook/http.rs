@@ -32,6 +32,12 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// Returns whether the same answer would come again: it was understood, and there is too much of it. Whatever was not
+    /// understood leaves the outcome unknown.
+    pub(crate) const fn is_final(self) -> bool {
+        matches!(self, Self::HeadTooLarge | Self::BodyTooLarge)
+    }
+
     /// Returns a short, stable phrase for logs.
     pub(crate) const fn name(self) -> &'static str {
         match self {

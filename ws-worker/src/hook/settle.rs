@@ -229,8 +229,7 @@ impl Pool {
             }
             Outcome::Failed(failure) => {
                 self.count_failure(turn.now, key, failure);
-                let is_nonsense =
-                    matches!(failure.cause, Cause::Fault(fault) if fault != Fault::Cut);
+                let is_nonsense = matches!(failure.cause, Cause::Fault(fault) if fault.is_final());
                 if is_nonsense || (failure.sent && retry == Retry::Unsent) {
                     self.fail_internal(turn.router, key);
                 } else {
@@ -574,20 +573,27 @@ fn spread(
     {
         command(router, Action::Send(vec![id], Arc::clone(message)));
     }
+    // Who is in several of these hears it once.
+    let mut scopes: Vec<Scope> = to
+        .groups
+        .iter()
+        .map(|group| Scope::Group(Arc::clone(group)))
+        .collect();
     if to.all {
-        let except = itself.filter(|_| to.but_itself || has_heard);
-        command(
-            router,
-            Action::Broadcast(route, except, Arc::clone(message)),
-        );
+        scopes.push(route);
     }
-    for group in &to.groups {
-        // Who is named, or in `all`, has it already.
-        let except = itself.filter(|_| to.but_itself || to.itself || to.all);
-        let scope = Scope::Group(Arc::clone(group));
-        command(
-            router,
-            Action::Broadcast(scope, except, Arc::clone(message)),
-        );
-    }
+    let scope = match scopes.pop() {
+        None => return,
+        Some(only) if scopes.is_empty() => only,
+        Some(last) => {
+            scopes.push(last);
+            Scope::Union(scopes.into())
+        }
+    };
+    // Who was named or greeted by itself has it already.
+    let except = itself.filter(|_| to.but_itself || has_heard || (to.itself && !to.all));
+    command(
+        router,
+        Action::Broadcast(scope, except, Arc::clone(message)),
+    );
 }

@@ -1,12 +1,12 @@
 //! What the tests of hooks have in common: a configuration, and a handshake's facts.
 
 use crate::command::{RouteId, SocketId};
-use crate::config::{AppAddress, AppUrl, Bounds, Config, Dialect, Hooks, Retry, Route, Target};
+use crate::config::{AppAddress, AppUrl, Config, Dialect, Hooks, Retry, Route, Target};
 use crate::hook::endpoint::{Endpoint, Facts};
 use crate::process::Process;
 use std::sync::Arc;
 use std::time::Duration;
-use ws_proto::{HeadLimits, Limits, Version, Versions};
+use ws_proto::{Limits, Version, Versions};
 
 pub(super) fn hooks() -> Hooks {
     Hooks {
@@ -50,22 +50,10 @@ pub(super) fn route(hooks: Hooks) -> Arc<Route> {
 
 pub(super) fn process(route: &Arc<Route>, threads: u8) -> Arc<Process> {
     let config = Config {
-        listeners: Vec::new(),
         threads,
         worker: "web1".into(),
-        trusted_proxies: Vec::new(),
-        control: None,
         routes: vec![Arc::clone(route)],
-        head: HeadLimits::default(),
-        bounds: Bounds {
-            max_connections: 100,
-            max_handshakes: 100,
-            memory: 1024 * 1024 * 256,
-            max_per_peer: None,
-            max_control_body: 1024,
-        },
-        drain: Duration::from_secs(20),
-        journal: None,
+        ..Config::default()
     };
     let mut process = Process::new(Arc::new(config)).unwrap();
     Arc::get_mut(&mut process).unwrap().boot = "BOOT".into();

@@ -105,11 +105,12 @@ fn what_is_no_call_is_refused() {
         ("GET", "/healthz/", 404),
         ("POST", "//sockets", 404),
         ("GET", "/sockets/", 400),
-        ("GET", "/sockets/x", 400),
+        ("GET", "/sockets/x", 404), // somebody else's, for all we know
+        ("GET", "/sockets/x%20y", 400),
         ("POST", "/sockets/..%2f..%2fhealthz", 400),
         ("POST", "/sockets", 400), // nobody
         ("POST", "/sockets?id=", 400),
-        ("POST", "/sockets?id=x", 400),
+        ("POST", "/sockets?id=%20", 400),
         ("POST", "/broadcast?route=", 404), // an empty variable is not everybody
         ("POST", "/broadcast?route=/nothing", 404),
         ("POST", "/broadcast?route=/chat&route=/", 400),
@@ -119,10 +120,9 @@ fn what_is_no_call_is_refused() {
         ("POST", "/groups/self", 400),
         ("POST", "/groups/all", 400),
         ("POST", "/groups/a,b", 400),
-        ("POST", "/groups/a%20b", 400),
+        ("POST", "/groups/a%20", 400),
         ("POST", "/groups/a%00", 400),
         ("POST", "/groups/%zz", 400),
-        ("POST", "/groups/%C3%A4", 400),
         ("GET", "/sockets?limit=0", 400),
         ("GET", "/sockets?limit=+1", 400),
         ("GET", "/sockets?limit=x", 400),

@@ -11,9 +11,9 @@ mod pooling;
 
 use super::testing::{facts, hooks, id, process, route};
 use super::*;
-use crate::command::{Action, LateDecision};
+use crate::command::{Action, LateDecision, RouteId};
 use crate::config::{AppAddress, Target};
-use crate::handler::Lent;
+use crate::handler::{Lent, SendError};
 use crate::mailbox::{Inbox, Mail, mailbox};
 use crate::process::Process;
 use crate::source::{Part, Readiness, Router, Turn, split};
@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
-use ws_proto::{Instant, SendError, Version};
+use ws_proto::{Instant, Version};
 
 /// As long as anything real may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -216,6 +216,7 @@ impl World {
                         own: VecDeque::new(),
                         outcomes: VecDeque::new(),
                         mailboxes: Arc::clone(&mailboxes),
+                        process: Arc::clone(process),
                     },
                     inbox,
                     scratch: vec![0; 65536],
@@ -420,6 +421,10 @@ struct Fake<'a> {
 impl Lent for Fake<'_> {
     fn version(&self) -> Version {
         Version::Rfc6455
+    }
+
+    fn route(&self) -> RouteId {
+        RouteId(0)
     }
 
     fn send(&mut self, message: Message<'_>) -> Result<(), SendError> {

@@ -116,7 +116,7 @@ fn parse(text: &str) -> Case {
 
 #[test]
 fn every_vector_comes_out_as_written_whole_and_byte_by_byte() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/connection");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
