@@ -226,9 +226,7 @@ impl Worker {
             self.control.as_ref().and_then(Control::poll_timeout),
             self.accept_at,
             self.starved_since.map(|_| self.now + STARVED_TICK),
-            self.drain
-                .as_ref()
-                .map(|drain| drain.until.min(self.now + DRAIN_TICK)),
+            self.drain.as_ref().map(|_| self.now + DRAIN_TICK),
         ]
         .into_iter()
         .flatten()
@@ -949,13 +947,15 @@ impl Worker {
         }
     }
 
-    /// Returns whether the drain is over.
+    /// Returns whether the drain is over. Who has not answered its close by the last quarter is dropped, so that there
+    /// is time left for the apps to hear of it.
     fn drained(&mut self) -> bool {
         let Some(drain) = &self.drain else {
             return false;
         };
         let late = drain.until <= self.now;
-        if late {
+        let last_quarter = drain.began + drain.until.since(drain.began) / 4 * 3;
+        if last_quarter <= self.now && !self.clients.is_empty() {
             for entry in self.clients.entries() {
                 self.step(entry, |client, cx| {
                     client.drop_now(cx, Drop::Draining);
