@@ -420,7 +420,6 @@ impl Client {
                 .is_err()
             {
                 self.flags.broken = true;
-                cx.out.clear(crate::outbound::KEEP);
             }
             self.flags.blocked |= self.outbound.is_above_high_mark();
         }

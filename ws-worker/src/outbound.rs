@@ -79,7 +79,8 @@ impl Outbound {
         self.backlog.as_ref().map(|backlog| backlog.progress)
     }
 
-    /// Writes the turn's output after what waits; what the socket does not take waits.
+    /// Writes the turn's output after what waits; what the socket does not take waits. Whatever comes of it, `out` is
+    /// empty afterwards: the next client's bytes go there.
     pub(crate) fn flush(
         &mut self,
         now: Instant,
@@ -96,7 +97,9 @@ impl Outbound {
         if out.is_empty() {
             return Ok(());
         }
-        let written = self.try_write(|| stream.write(out.as_slice()))?;
+        let written = self
+            .try_write(|| stream.write(out.as_slice()))
+            .inspect_err(|_| out.clear(KEEP))?;
         if let Some(rest) = out
             .as_slice()
             .get(written..)
@@ -109,7 +112,8 @@ impl Outbound {
         Ok(())
     }
 
-    /// Writes the turn's output and a large message behind it in one call, from where the payload lies.
+    /// Writes the turn's output and a large message behind it in one call, from where the payload lies. Like
+    /// [`flush`](Self::flush) it leaves `out` empty.
     pub(crate) fn write_framed(
         &mut self,
         now: Instant,
@@ -131,7 +135,9 @@ impl Outbound {
                 IoSlice::new(tail),
             ];
             let total = out.len() + head.len() + message.payload().len() + tail.len();
-            written = self.try_write(|| stream.write_vectored(&slices))?;
+            written = self
+                .try_write(|| stream.write_vectored(&slices))
+                .inspect_err(|_| out.clear(KEEP))?;
             if written == total {
                 out.clear(KEEP);
                 return Ok(());
@@ -362,6 +368,26 @@ mod tests {
         }
         assert!(received == expected);
         assert_eq!(outbound.len(), 0);
+    }
+
+    #[test]
+    fn what_a_broken_socket_did_not_take_is_left_for_nobody_else() {
+        let mut out = Output::default();
+        let (mut stream, peer) = pair();
+        drop(peer);
+        out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols");
+        assert!(Outbound::new().flush(at(0), &mut stream, &mut out).is_err());
+        assert!(out.is_empty());
+        out.extend_from_slice(b"pong");
+        let mut connection = Connection::new(at(0), Version::Rfc6455, Role::Server, Arc::default());
+        let message = Message::binary(&[0; 20_000]);
+        let framed = connection.frame(at(0), &message).unwrap();
+        assert!(
+            Outbound::new()
+                .write_framed(at(0), &mut stream, &mut out, &framed, message)
+                .is_err()
+        );
+        assert!(out.is_empty());
     }
 
     #[test]

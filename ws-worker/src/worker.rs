@@ -343,6 +343,7 @@ impl Worker {
 
     /// What follows every turn of a client: its place among the members, its next turn, its next deadline.
     fn finish(&mut self, entry: Entry, verdict: Verdict) {
+        debug_assert!(self.out.is_empty(), "the next client would hear it");
         let Some(client) = self.clients.get_mut(entry) else {
             return;
         };
