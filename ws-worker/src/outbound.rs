@@ -280,14 +280,20 @@ impl Outbound {
         if backlog.segments.is_empty() {
             backlog.offset = offset;
         }
-        // Small pieces of one slow client are joined, so that a flood of pongs does not become a flood of segments.
-        if let (Some(Segment::Owned(last)), Segment::Owned(more)) =
-            (backlog.segments.back_mut(), &segment)
-            && last.len() + more.len() <= JOIN
-        {
-            last.extend_from_slice(more);
-        } else {
-            backlog.segments.push_back(segment);
+        // Small pieces of one slow client are joined, so that a flood of pongs, or of broadcasts of a few bytes, does not
+        // become a flood of segments: each takes more than such a piece.
+        let is_small = segment.as_slice().len() <= SMALL;
+        match (backlog.segments.back_mut(), segment) {
+            (Some(Segment::Owned(last)), more)
+                if (is_small || matches!(more, Segment::Owned(_)))
+                    && last.len() + more.as_slice().len() <= JOIN =>
+            {
+                last.extend_from_slice(more.as_slice());
+            }
+            (_, Segment::Shared(bytes)) if is_small => {
+                backlog.segments.push_back(Segment::Owned(bytes.to_vec()));
+            }
+            (_, segment) => backlog.segments.push_back(segment),
         }
         backlog.len += left;
     }
@@ -297,6 +303,8 @@ impl Outbound {
 pub(crate) const KEEP: usize = 128 * 1024;
 /// Owned segments are joined up to this size.
 const JOIN: usize = 16 * 1024;
+/// Shared pieces up to this size are copied: a reference is worth it for more.
+const SMALL: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -368,6 +376,24 @@ mod tests {
         }
         assert!(received == expected);
         assert_eq!(outbound.len(), 0);
+    }
+
+    #[test]
+    fn broadcasts_of_a_few_bytes_wait_in_few_segments() {
+        let (mut stream, _peer) = pair();
+        let mut outbound = Outbound::new();
+        outbound.writable = false;
+        let frame: Arc<[u8]> = Arc::from(&b"\x81\0"[..]);
+        for _ in 0..50_000 {
+            let frames = std::slice::from_ref(&frame);
+            outbound
+                .write_shared(at(0), &mut stream, &frame, frames)
+                .unwrap();
+        }
+        assert_eq!(outbound.len(), 100_000);
+        let segments = &outbound.backlog.as_ref().unwrap().segments;
+        assert!(segments.len() <= 8, "{}", segments.len());
+        assert_eq!(Arc::strong_count(&frame), 1);
     }
 
     #[test]
