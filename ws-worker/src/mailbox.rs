@@ -69,7 +69,9 @@ impl Mailbox {
 impl Inbox {
     /// Takes everything that lies there. The flag falls first: mail posted from now on wakes again.
     pub(crate) fn take(&self) -> impl Iterator<Item = Mail> + '_ {
-        self.awake.store(false, Ordering::Release);
+        // A swap and no store: a store may be seen after the look into the queue, and mail posted in between would
+        // find the loop awake and lie there. Whoever posted before the swap is seen by it.
+        self.awake.swap(false, Ordering::AcqRel);
         std::iter::from_fn(|| self.queue.try_recv().ok())
     }
 }
