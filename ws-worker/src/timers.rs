@@ -85,7 +85,18 @@ impl Timers {
         None
     }
 
-    /// Moves all entries up to `now` into `due`. Each has left the wheel: its owner resets its `Armed` and arms again.
+    /// Returns whether an entry that was handed out is the one its owner waits for; if so it is armed no longer. Others are
+    /// left over from before an earlier one was put in, and armed again they would never end.
+    pub(crate) fn disarm(&self, armed: &mut Armed) -> bool {
+        let is_out = armed.0 < self.next;
+        if is_out {
+            *armed = Armed::NEVER;
+        }
+        is_out
+    }
+
+    /// Moves all entries up to `now` into `due`. Each has left the wheel: its owner asks [`disarm`](Self::disarm) and arms
+    /// again.
     pub(crate) fn take_due(&mut self, now: Instant, due: &mut Vec<Entry>) {
         let current = now.as_millis() / TICK;
         while let Some(at) = self.poll_timeout() {
@@ -146,7 +157,33 @@ mod tests {
         timers.arm(entry(1), &mut armed, Some(Instant::at(2_000)));
         timers.arm(entry(1), &mut armed, Some(Instant::at(500)));
         assert_eq!(due_at(&mut timers, 600), [1]);
-        assert_eq!(due_at(&mut timers, 3_000), [1]); // The first one, stale: its owner is asked and has nothing to do.
+        assert_eq!(due_at(&mut timers, 3_000), [1]); // The first one, stale.
+    }
+
+    #[test]
+    fn what_an_earlier_entry_overtook_is_not_armed_again() {
+        let mut timers = Timers::new(Instant::at(0));
+        let mut armed = Armed::NEVER;
+        for round in 0..20 {
+            // Every second brings an earlier deadline, which is met, and then the late one again.
+            let now = round * 1_000;
+            timers.arm(entry(1), &mut armed, Some(Instant::at(now + 30_000)));
+            timers.arm(entry(1), &mut armed, Some(Instant::at(now + 500)));
+            let mut due = Vec::new();
+            timers.take_due(Instant::at(now + 600), &mut due);
+            assert_eq!(due.len(), 1);
+            assert!(timers.disarm(&mut armed) && armed == Armed::NEVER);
+        }
+        timers.arm(entry(1), &mut armed, Some(Instant::at(60_000)));
+        let mut genuine = 0;
+        for _ in due_at(&mut timers, 59_000) {
+            genuine += u32::from(timers.disarm(&mut armed));
+        }
+        assert_eq!(genuine, 0);
+        for _ in due_at(&mut timers, 60_016) {
+            genuine += u32::from(timers.disarm(&mut armed));
+        }
+        assert_eq!((genuine, timers.poll_timeout()), (1, None));
     }
 
     #[test]

@@ -277,8 +277,9 @@ impl Worker {
         let mut due = std::mem::take(&mut self.due);
         self.timers.take_due(self.now, &mut due);
         for entry in due.drain(..) {
-            if let Some(client) = self.clients.get_mut(entry) {
-                client.armed = crate::timers::Armed::NEVER;
+            if let Some(client) = self.clients.get_mut(entry)
+                && self.timers.disarm(&mut client.armed)
+            {
                 self.serve(entry);
             }
         }
