@@ -21,7 +21,8 @@ impl Clock {
     /// Returns the time now.
     #[must_use]
     pub fn now(&self) -> Instant {
-        Instant::at(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+        let elapsed = self.start.elapsed();
+        Instant::at(elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis()))
     }
 }
 

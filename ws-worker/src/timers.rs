@@ -31,6 +31,8 @@ pub(crate) struct Timers {
     occupied: [u64; SLOTS / 64],
     /// The next tick that was not handed out.
     next: u64,
+    /// The tick of the earliest entry, so that a turn in which nothing is due looks at one number.
+    earliest: u64,
 }
 
 impl Timers {
@@ -39,10 +41,12 @@ impl Timers {
             slots: vec![Vec::new(); SLOTS],
             occupied: [0; SLOTS / 64],
             next: now.as_millis() / TICK,
+            earliest: u64::MAX,
         }
     }
 
     /// Makes sure that the entry comes no later than `deadline`. An earlier entry is left where it is.
+    #[inline]
     pub(crate) fn arm(&mut self, entry: Entry, armed: &mut Armed, deadline: Option<Instant>) {
         let Some(deadline) = deadline else { return };
         // Rounded up: at its tick a deadline has passed.
@@ -55,6 +59,7 @@ impl Timers {
             return;
         }
         armed.0 = tick;
+        self.earliest = self.earliest.min(tick);
         let slot = tick as usize % SLOTS;
         if let (Some(entries), Some(word)) =
             (self.slots.get_mut(slot), self.occupied.get_mut(slot / 64))
@@ -65,7 +70,13 @@ impl Timers {
     }
 
     /// Returns when the next entry comes.
+    #[inline]
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        (self.earliest != u64::MAX).then(|| Instant::at(self.earliest * TICK))
+    }
+
+    /// Searches the rim for the earliest entry.
+    fn search(&self) -> u64 {
         let start = self.next as usize % SLOTS;
         let words = self.occupied.len();
         for step in 0..=words {
@@ -79,10 +90,10 @@ impl Timers {
             if word != 0 {
                 let slot = index * 64 + word.trailing_zeros() as usize;
                 let ahead = (slot + SLOTS - start) % SLOTS;
-                return Some(Instant::at((self.next + ahead as u64) * TICK));
+                return self.next + ahead as u64;
             }
         }
-        None
+        u64::MAX
     }
 
     /// Returns whether an entry that was handed out is the one its owner waits for; if so it is armed no longer. Others are
@@ -99,12 +110,8 @@ impl Timers {
     /// again.
     pub(crate) fn take_due(&mut self, now: Instant, due: &mut Vec<Entry>) {
         let current = now.as_millis() / TICK;
-        while let Some(at) = self.poll_timeout() {
-            let tick = at.as_millis() / TICK;
-            if tick > current {
-                break;
-            }
-            let slot = tick as usize % SLOTS;
+        while self.earliest <= current {
+            let slot = self.earliest as usize % SLOTS;
             if let (Some(entries), Some(word)) =
                 (self.slots.get_mut(slot), self.occupied.get_mut(slot / 64))
             {
@@ -114,7 +121,8 @@ impl Timers {
                 }
                 *word &= !(1 << (slot % 64));
             }
-            self.next = tick + 1;
+            self.next = self.earliest + 1;
+            self.earliest = self.search();
         }
         self.next = self.next.max(current);
     }

@@ -6,6 +6,7 @@ use crate::clients::{self, Clients};
 use crate::command::{
     Action, Broadcast, Command, Counted, Found, ListQuery, Outcome, RouteId, Scope, Sent, SocketId,
 };
+use crate::config::Target;
 use crate::control::Control;
 use crate::counters::Totals;
 use crate::forwarded::Peer;
@@ -87,7 +88,11 @@ pub(crate) struct Worker {
     handlers: Vec<Box<dyn Handler>>,
     hooks: Rc<RefCell<Pool>>,
     control: Option<Control>,
+    /// Whether any route has an app.
+    has_hooks: bool,
     acceptors: Vec<Acceptor>,
+    /// Whether somebody may wait at one of them.
+    accept_pending: bool,
     router: Router,
     inbox: Inbox,
     timers: Timers,
@@ -147,6 +152,11 @@ impl Worker {
             acceptor.register(poll.registry(), source::token(Part::Listener, number))?;
         }
         let now = process.clock.now();
+        let has_hooks = process
+            .config
+            .routes
+            .iter()
+            .any(|route| matches!(route.target, Target::Hooks(_)));
         let members = process
             .config
             .routes
@@ -162,7 +172,9 @@ impl Worker {
             handlers,
             hooks,
             control,
+            has_hooks,
             acceptors,
+            accept_pending: false,
             router,
             inbox,
             timers: Timers::new(now),
@@ -214,24 +226,25 @@ impl Worker {
 
     /// Returns how long `poll` may sleep.
     fn patience(&self) -> Option<Duration> {
-        let accepting =
-            self.accept_at.is_none() && self.acceptors.iter().any(|acceptor| acceptor.pending);
-        if !self.awake.is_empty() || accepting {
+        if !self.awake.is_empty() || (self.accept_pending && self.accept_at.is_none()) {
             return Some(Duration::ZERO);
         }
-        let hooks = self.hooks.borrow();
-        [
-            self.timers.poll_timeout(),
-            hooks.poll_timeout(),
-            self.control.as_ref().and_then(Control::poll_timeout),
-            self.accept_at,
-            self.starved_since.map(|_| self.now + STARVED_TICK),
-            self.drain.as_ref().map(|_| self.now + DRAIN_TICK),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .map(|deadline| deadline.since(self.now))
+        let mut deadline = self.timers.poll_timeout();
+        let mut consider = |at: Option<Instant>| {
+            if let Some(at) = at {
+                deadline = Some(deadline.map_or(at, |deadline| deadline.min(at)));
+            }
+        };
+        if self.has_hooks {
+            consider(self.hooks.borrow().poll_timeout());
+        }
+        if let Some(control) = &self.control {
+            consider(control.poll_timeout());
+        }
+        consider(self.accept_at);
+        consider(self.starved_since.map(|_| self.now + STARVED_TICK));
+        consider(self.drain.as_ref().map(|_| self.now + DRAIN_TICK));
+        deadline.map(|deadline| deadline.since(self.now))
     }
 
     fn event(&mut self, event: &mio::event::Event) {
@@ -251,7 +264,7 @@ impl Worker {
             Part::Listener => {
                 if let Some(acceptor) = self.acceptors.get_mut(number) {
                     acceptor.pending = true;
-                    self.accept(number);
+                    self.accept_pending = true;
                 }
             }
             Part::Waker => self.mail(),
@@ -284,13 +297,11 @@ impl Worker {
             }
         }
         self.due = due;
-        let hooks_due = self
-            .hooks
-            .borrow()
-            .poll_timeout()
-            .is_some_and(|at| at <= self.now);
-        if hooks_due {
-            self.hooks.borrow_mut().handle_timeout(&mut turn!(self));
+        if self.has_hooks {
+            let at = self.hooks.borrow().poll_timeout();
+            if at.is_some_and(|at| at <= self.now) {
+                self.hooks.borrow_mut().handle_timeout(&mut turn!(self));
+            }
         }
         if let Some(control) = &mut self.control
             && control.poll_timeout().is_some_and(|at| at <= self.now)
@@ -300,10 +311,11 @@ impl Worker {
         if self.accept_at.is_some_and(|at| at <= self.now) {
             self.accept_at = None;
         }
-        if self.accept_at.is_none() {
+        if self.accept_pending && self.accept_at.is_none() {
             for number in 0..self.acceptors.len() {
                 self.accept(number);
             }
+            self.accept_pending = self.acceptors.iter().any(|acceptor| acceptor.pending);
         }
         self.drain_some();
     }
@@ -522,7 +534,9 @@ impl Worker {
                     control.outcome(&mut turn!(self), ticket, outcome);
                 }
             }
-            self.hooks.borrow_mut().flush(&mut turn!(self));
+            if self.has_hooks {
+                self.hooks.borrow_mut().flush(&mut turn!(self));
+            }
             if self.router.own.is_empty() && self.router.outcomes.is_empty() {
                 return;
             }
