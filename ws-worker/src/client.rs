@@ -88,6 +88,8 @@ pub(crate) struct Flags {
     eof: bool,
     /// It was open, and its handler knows.
     opened: bool,
+    /// Its deadline stands in the wheel and can only move away: see [`Client::is_calm`].
+    pub(crate) calm: bool,
 }
 
 /// Where it stands.
@@ -211,7 +213,9 @@ impl Client {
         }
         self.update_pause(cx);
         self.read(cx, &mut share);
-        self.handle_timeout(cx);
+        if !self.flags.calm {
+            self.handle_timeout(cx); // After the bytes: a pong already here is not late.
+        }
         self.settle(cx, &share)
     }
 
@@ -268,8 +272,33 @@ impl Client {
         }
     }
 
+    /// Returns whether its deadlines can only move away: it is open, we listen, and nothing waits in either direction. As
+    /// long as that holds from turn to turn, only the wheel need ask for the time.
+    #[inline]
+    pub(crate) fn is_calm(&self) -> bool {
+        match &self.phase {
+            Phase::Open(connection) => {
+                !connection.is_closing() && !self.flags.suspended && self.outbound.len() == 0
+            }
+            Phase::Opening(_) | Phase::Lingering { .. } => false,
+        }
+    }
+
     /// Tells the connection when we stop and start listening, so that nobody is called silent meanwhile.
+    #[inline]
     fn update_pause(&mut self, cx: &Context<'_>) {
+        let flags = &self.flags;
+        if flags.paused
+            || flags.blocked
+            || flags.suspended
+            || cx.starved
+            || self.outbound.is_above_high_mark()
+        {
+            self.change_pause(cx);
+        }
+    }
+
+    fn change_pause(&mut self, cx: &Context<'_>) {
         if self.flags.blocked {
             self.flags.blocked = !self.outbound.is_below_low_mark();
         } else if self.outbound.is_above_high_mark() {
@@ -444,17 +473,27 @@ impl Client {
             }
             return;
         }
-        self.lend(cx, |socket, handler| handler.on_message(socket, message));
+        self.lend_on(cx, route, |socket, handler| {
+            handler.on_message(socket, message)
+        });
     }
 
     /// Calls something with the socket as a handler sees it, and the handler.
-    #[inline]
     fn lend(&mut self, cx: &mut Context<'_>, call: impl FnOnce(&mut Socket<'_>, &mut dyn Handler)) {
-        let id = self.id(cx);
         let process = cx.process;
-        let Some(route) = route(&process.config, self.route) else {
-            return;
-        };
+        if let Some(route) = route(&process.config, self.route) {
+            self.lend_on(cx, route, call);
+        }
+    }
+
+    #[inline]
+    fn lend_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        route: &Route,
+        call: impl FnOnce(&mut Socket<'_>, &mut dyn Handler),
+    ) {
+        let id = self.id(cx);
         let Some(handler) = cx.handlers.get_mut(usize::from(self.route.0)) else {
             return;
         };

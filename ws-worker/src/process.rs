@@ -30,6 +30,9 @@ pub(crate) struct Process {
     pub(crate) starting: AtomicBool,
     /// Sockets of each client address, where `max_per_peer` bounds them. Locked once a handshake.
     peers: Mutex<HashMap<IpAddr, usize>>,
+    /// Three quarters of the memory budget, and nine tenths.
+    short_of_memory: usize,
+    out_of_memory: usize,
 }
 
 impl Process {
@@ -41,6 +44,8 @@ impl Process {
         let mut boot = [0; 16];
         getrandom::fill(&mut boot)?;
         let [a, b, c, ..] = boot;
+        let memory = config.bounds.memory;
+        let (short_of_memory, out_of_memory) = (memory / 4 * 3, memory / 10 * 9);
         Ok(Arc::new(Self {
             config,
             counters: Counters::default(),
@@ -50,17 +55,20 @@ impl Process {
             draining: AtomicBool::new(false),
             starting: AtomicBool::new(false),
             peers: Mutex::default(),
+            short_of_memory,
+            out_of_memory,
         }))
     }
 
     /// Above three quarters of the budget no handshake is taken.
     pub(crate) fn is_short_of_memory(&self) -> bool {
-        self.counters.memory.get() > self.config.bounds.memory / 4 * 3
+        self.counters.memory.get() > self.short_of_memory
     }
 
     /// Above nine tenths nobody is read.
+    #[inline]
     pub(crate) fn is_out_of_memory(&self) -> bool {
-        self.counters.memory.get() > self.config.bounds.memory / 10 * 9
+        self.counters.memory.get() > self.out_of_memory
     }
 
     /// Counts a socket of this address; false if it has its share already.

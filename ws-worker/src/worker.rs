@@ -90,6 +90,7 @@ pub(crate) struct Worker {
     control: Option<Control>,
     /// Whether any route has an app.
     has_hooks: bool,
+    max_handshakes: usize,
     acceptors: Vec<Acceptor>,
     /// Whether somebody may wait at one of them.
     accept_pending: bool,
@@ -173,6 +174,7 @@ impl Worker {
             hooks,
             control,
             has_hooks,
+            max_handshakes: process.config.bounds.max_handshakes,
             acceptors,
             accept_pending: false,
             router,
@@ -216,9 +218,11 @@ impl Worker {
                 }
             }
             self.commands();
-            self.watch_memory();
+            if self.starved_since.is_some() || self.process.is_out_of_memory() {
+                self.watch_memory();
+            }
             self.totals.flush(&self.process.counters);
-            if self.drained() {
+            if self.drain.is_some() && self.drained() {
                 return Ok(());
             }
         }
@@ -293,6 +297,7 @@ impl Worker {
             if let Some(client) = self.clients.get_mut(entry)
                 && self.timers.disarm(&mut client.armed)
             {
+                client.flags.calm = false;
                 self.serve(entry);
             }
         }
@@ -317,7 +322,9 @@ impl Worker {
             }
             self.accept_pending = self.acceptors.iter().any(|acceptor| acceptor.pending);
         }
-        self.drain_some();
+        if self.drain.is_some() {
+            self.drain_some();
+        }
     }
 
     /// Serves one client: bytes in, time, bytes out, next deadline. A panic costs that client.
@@ -332,7 +339,7 @@ impl Worker {
             Err(_) => self.panicked(entry),
         };
         self.finish(entry, verdict);
-        if self.process.counters.handshakes.get() > self.process.config.bounds.max_handshakes {
+        if self.process.counters.handshakes.get() > self.max_handshakes {
             self.make_room();
         }
     }
@@ -360,6 +367,9 @@ impl Worker {
         let Some(client) = self.clients.get_mut(entry) else {
             return;
         };
+        if verdict == Verdict::Stays && client.flags.calm && client.is_calm() {
+            return; // An open client had its turn, and nothing but its messages has changed.
+        }
         let is_open = matches!(client.phase, Phase::Open(_)) && verdict != Verdict::Leaves;
         match (is_open, client.place) {
             (true, None) => {
@@ -393,8 +403,12 @@ impl Worker {
             }
             Verdict::Stays => {}
         }
-        let deadline = client.poll_timeout(&self.process.config);
-        self.timers.arm(entry, &mut client.armed, deadline);
+        let is_calm = client.is_calm();
+        if !(is_calm && client.flags.calm) {
+            client.flags.calm = is_calm;
+            let deadline = client.poll_timeout(&self.process.config);
+            self.timers.arm(entry, &mut client.armed, deadline);
+        }
     }
 
     /// Takes a client that is no longer open out of its route and its groups.
@@ -524,7 +538,14 @@ impl Worker {
     }
 
     /// Does all commands of this turn, and lets hooks and the control API say what came of them.
+    #[inline]
     fn commands(&mut self) {
+        if self.has_hooks || !self.router.own.is_empty() || !self.router.outcomes.is_empty() {
+            self.do_commands();
+        }
+    }
+
+    fn do_commands(&mut self) {
         loop {
             while let Some(command) = self.router.own.pop_front() {
                 self.command(command);
