@@ -120,6 +120,9 @@ fn every_vector_comes_out_as_written_whole_and_byte_by_byte() {
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue; // Those of the handshake have a grammar of their own.
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("# ["), "{path:?} names no section");
         let case = parse(&text);
