@@ -1,5 +1,5 @@
 //! Pieces of frames → messages: fragmentation, UTF-8, the limits of a message.
-//! Knows no wire format. Holds nothing between messages.
+//! Knows no wire format, and collects what is compressed as it is. Holds nothing between messages.
 
 use crate::error::ProtocolError;
 use crate::frame::Kind;
@@ -15,6 +15,17 @@ use alloc::vec::Vec;
 const FIRST_ROOM: usize = 64 * 1024;
 /// A frame with less than this to come is not worth a read of its own.
 const LONG: u64 = 16 * 1024;
+
+/// What pieces came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Assembled {
+    Message(Message<'static>),
+    /// The payload of a compressed message, still compressed.
+    Deflated {
+        binary: bool,
+        payload: Vec<u8>,
+    },
+}
 
 /// Puts messages together. The state lies in a box, so that a connection between messages is small.
 #[derive(Debug, Default)]
@@ -35,14 +46,21 @@ struct Partial {
     control_frames: u32,
 }
 
+/// A message's content as far as it came.
 #[derive(Debug)]
-enum Content {
+pub(crate) enum Content {
     Text {
         text: String,
         carry: Carry,
     },
     /// Behind `filled` lies zeroed room for reading.
     Binary {
+        bytes: Vec<u8>,
+        filled: usize,
+    },
+    /// Likewise, compressed.
+    Deflated {
+        binary: bool,
         bytes: Vec<u8>,
         filled: usize,
     },
@@ -63,17 +81,20 @@ impl Assembler {
         &mut self,
         kind: Kind,
         last: bool,
+        deflated: bool,
         length: u64,
         limits: &Limits,
     ) -> Result<(), ProtocolError> {
         let content = match kind {
             Kind::Continuation => None,
-            Kind::Text => Some(Content::text(Carry::strict())),
-            Kind::LossyText => Some(Content::text(Carry::replacing())),
-            Kind::Binary => Some(Content::Binary {
+            Kind::Text | Kind::Binary if deflated => Some(Content::Deflated {
+                binary: kind == Kind::Binary,
                 bytes: Vec::new(),
                 filled: 0,
             }),
+            Kind::Text => Some(Content::new(false)),
+            Kind::LossyText => Some(Content::text(Carry::replacing())),
+            Kind::Binary => Some(Content::new(true)),
         };
         let partial = match (content, &mut self.partial) {
             (None, Some(partial)) => partial,
@@ -107,13 +128,14 @@ impl Assembler {
         bytes: &[u8],
         end: bool,
         limits: &Limits,
-    ) -> Result<Option<Message<'static>>, ProtocolError> {
+    ) -> Result<Option<Assembled>, ProtocolError> {
         let Some(partial) = &mut self.partial else {
             return Ok(None);
         };
         partial.check_size(bytes.len() as u64, limits)?;
         partial.received += bytes.len();
-        partial.content.push(bytes, limits.max_message)?;
+        let most = partial.most(limits);
+        partial.content.push(bytes, most)?;
         if end { self.end_frame() } else { Ok(None) }
     }
 
@@ -140,9 +162,7 @@ impl Assembler {
         if left <= LONG {
             return None;
         }
-        let Content::Binary { bytes, filled } = &mut self.partial.as_deref_mut()?.content else {
-            return None;
-        };
+        let (bytes, filled) = self.partial.as_deref_mut()?.content.as_bytes_mut()?;
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         let worthwhile = left.min(LONG as usize);
         if bytes.len().saturating_sub(*filled) < worthwhile {
@@ -156,9 +176,7 @@ impl Assembler {
     /// Counts `count` bytes that were read into the [`room`](Self::room), and returns them.
     pub(crate) fn fill(&mut self, count: usize) -> Option<&mut [u8]> {
         let partial = self.partial.as_deref_mut()?;
-        let Content::Binary { bytes, filled } = &mut partial.content else {
-            return None;
-        };
+        let (bytes, filled) = partial.content.as_bytes_mut()?;
         let before = *filled;
         let count = count.min(bytes.len().saturating_sub(before));
         *filled += count;
@@ -170,7 +188,7 @@ impl Assembler {
     ///
     /// # Errors
     /// The peer's fault: the text ends inside a character.
-    pub(crate) fn end_frame(&mut self) -> Result<Option<Message<'static>>, ProtocolError> {
+    pub(crate) fn end_frame(&mut self) -> Result<Option<Assembled>, ProtocolError> {
         match self.partial.take_if(|partial| partial.last) {
             Some(partial) => Ok(Some(partial.content.finish()?)),
             None => Ok(None),
@@ -183,7 +201,9 @@ impl Assembler {
             size_of::<Partial>()
                 + match &partial.content {
                     Content::Text { text, .. } => text.capacity(),
-                    Content::Binary { bytes, .. } => bytes.capacity(),
+                    Content::Binary { bytes, .. } | Content::Deflated { bytes, .. } => {
+                        bytes.capacity()
+                    }
                 }
         })
     }
@@ -192,14 +212,43 @@ impl Assembler {
 impl Partial {
     /// Checks that `more` bytes fit, before anything is done for them.
     fn check_size(&self, more: u64, limits: &Limits) -> Result<(), ProtocolError> {
-        if more > limits.max_message.saturating_sub(self.received) as u64 {
+        if more > self.most(limits).saturating_sub(self.received) as u64 {
             return Err(ProtocolError::TooBig);
         }
         Ok(())
     }
+
+    /// Returns how many bytes of payload it may have.
+    fn most(&self, limits: &Limits) -> usize {
+        match self.content {
+            Content::Text { .. } | Content::Binary { .. } => limits.max_message,
+            Content::Deflated { .. } => most_deflated(limits.max_message, self.fragments),
+        }
+    }
+}
+
+/// Returns how many compressed bytes a message of the limit may take: what does not compress grows, by a thirtieth at
+/// the worst, and by a few bytes in each fragment that is flushed by itself. What is larger only burns our time.
+pub(crate) fn most_deflated(max_message: usize, fragments: u32) -> usize {
+    max_message
+        .saturating_add(max_message / 16)
+        .saturating_add(64)
+        .saturating_add((fragments as usize).saturating_mul(16))
 }
 
 impl Content {
+    /// Begins a message of proven text, or of bytes.
+    pub(crate) fn new(binary: bool) -> Self {
+        if binary {
+            Self::Binary {
+                bytes: Vec::new(),
+                filled: 0,
+            }
+        } else {
+            Self::text(Carry::strict())
+        }
+    }
+
     const fn text(carry: Carry) -> Self {
         Self::Text {
             text: String::new(),
@@ -207,17 +256,30 @@ impl Content {
         }
     }
 
-    fn push(&mut self, piece: &[u8], max_message: usize) -> Result<(), ProtocolError> {
+    fn as_bytes_mut(&mut self) -> Option<(&mut Vec<u8>, &mut usize)> {
+        match self {
+            Self::Text { .. } => None,
+            Self::Binary { bytes, filled } | Self::Deflated { bytes, filled, .. } => {
+                Some((bytes, filled))
+            }
+        }
+    }
+
+    /// Appends a piece of a message that may have so many bytes.
+    ///
+    /// # Errors
+    /// The peer's fault: invalid UTF-8.
+    pub(crate) fn push(&mut self, piece: &[u8], most: usize) -> Result<(), ProtocolError> {
         match self {
             Self::Text { text, carry } => {
                 // What is carried comes on top of the piece.
-                let more = growth(text.len(), text.capacity(), piece.len() + 3, max_message);
+                let more = growth(text.len(), text.capacity(), piece.len() + 3, most);
                 text.reserve_exact(more);
                 carry.push(piece, text)?;
             }
-            Self::Binary { bytes, filled } => {
+            Self::Binary { bytes, filled } | Self::Deflated { bytes, filled, .. } => {
                 bytes.truncate(*filled);
-                let more = growth(bytes.len(), bytes.capacity(), piece.len(), max_message);
+                let more = growth(bytes.len(), bytes.capacity(), piece.len(), most);
                 bytes.reserve_exact(more);
                 bytes.extend_from_slice(piece);
                 *filled = bytes.len();
@@ -226,30 +288,42 @@ impl Content {
         Ok(())
     }
 
-    fn finish(self) -> Result<Message<'static>, ProtocolError> {
+    /// Ends the message.
+    ///
+    /// # Errors
+    /// The peer's fault: the text ends inside a character.
+    pub(crate) fn finish(self) -> Result<Assembled, ProtocolError> {
         Ok(match self {
             Self::Text {
                 mut text,
                 mut carry,
             } => {
                 carry.finish(&mut text)?;
-                Message::Text(Cow::Owned(text))
+                Assembled::Message(Message::Text(Cow::Owned(text)))
             }
             Self::Binary { mut bytes, filled } => {
                 bytes.truncate(filled);
-                Message::Binary(Cow::Owned(bytes))
+                Assembled::Message(Message::Binary(Cow::Owned(bytes)))
+            }
+            Self::Deflated {
+                binary,
+                bytes: mut payload,
+                filled,
+            } => {
+                payload.truncate(filled);
+                Assembled::Deflated { binary, payload }
             }
         })
     }
 }
 
 /// Returns what to reserve for `more` bytes: a buffer doubles, but not beyond the largest message.
-fn growth(len: usize, capacity: usize, more: usize, max_message: usize) -> usize {
+fn growth(len: usize, capacity: usize, more: usize, most: usize) -> usize {
     let needed = len.saturating_add(more);
     if needed <= capacity {
         return 0;
     }
-    let doubled = capacity.saturating_mul(2).min(max_message);
+    let doubled = capacity.saturating_mul(2).min(most);
     needed.max(doubled).saturating_sub(len)
 }
 
@@ -285,8 +359,9 @@ mod tests {
                     Kind::Continuation
                 };
                 let last = index + 1 == frames.len();
-                assembler.begin(kind, last, frame.len() as u64, &limits())?;
-                if let Some(message) = assembler.push(frame.as_bytes(), true, &limits())? {
+                assembler.begin(kind, last, false, frame.len() as u64, &limits())?;
+                let assembled = assembler.push(frame.as_bytes(), true, &limits())?;
+                if let Some(Assembled::Message(message)) = assembled {
                     assert!(last);
                     return Ok(message);
                 }
@@ -312,7 +387,10 @@ mod tests {
         for _ in 0..9 {
             assert_eq!(assembler.count_control_frame(&limits()), Ok(()));
         }
-        assert_eq!(assembler.begin(Kind::Binary, false, 1, &limits()), Ok(()));
+        assert_eq!(
+            assembler.begin(Kind::Binary, false, false, 1, &limits()),
+            Ok(())
+        );
         assert_eq!(assembler.count_control_frame(&limits()), Ok(()));
         assert_eq!(assembler.count_control_frame(&limits()), Ok(()));
         assert_eq!(
@@ -326,14 +404,20 @@ mod tests {
         let big = Limits::default();
         let mut assembler = Assembler::default();
         assert!(assembler.room(100_000).is_none());
-        assert_eq!(assembler.begin(Kind::Binary, true, 100_000, &big), Ok(()));
+        assert_eq!(
+            assembler.begin(Kind::Binary, true, false, 100_000, &big),
+            Ok(())
+        );
         assert!(assembler.room(LONG).is_none());
         assert_eq!(
             assembler.room(LONG + 1).map(|room| room.len()),
             Some(16_385)
         );
         let mut assembler = Assembler::default();
-        assert_eq!(assembler.begin(Kind::Text, true, 100_000, &big), Ok(()));
+        assert_eq!(
+            assembler.begin(Kind::Text, true, false, 100_000, &big),
+            Ok(())
+        );
         assert!(assembler.room(100_000).is_none());
     }
 }

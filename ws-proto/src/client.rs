@@ -2,6 +2,7 @@
 //! Knows no URLs, no redirects and no proxies; it opens nothing and asks once.
 
 use crate::connection::{Connection, Role};
+use crate::deflate::{DeflateOffer, DeflateParameters, negotiate};
 use crate::digest::{self, Dice};
 use crate::error::HeadError;
 use crate::handshake::{self, hixie};
@@ -37,6 +38,8 @@ pub struct ClientOptions {
     pub origin: Option<String>,
     /// Subprotocols to offer; 75 and 76 can offer one.
     pub protocols: Vec<String>,
+    /// permessage-deflate as it is to be offered (RFC 6455 and feature `deflate` only); none.
+    pub deflate: Option<DeflateOffer>,
     /// More headers, such as `Cookie`.
     pub headers: Headers,
     /// Whether to take what proxies make of an answer: in 75 any order and spelling, in 75 and 76 any location and no
@@ -59,11 +62,18 @@ impl ClientOptions {
             secure: false,
             origin: None,
             protocols: Vec::new(),
+            deflate: None,
             headers: Headers::default(),
             relaxed: false,
             timeout: Duration::from_secs(10),
             max_head: 16 * 1024,
         }
+    }
+
+    /// Returns the offer that is made in this version.
+    fn offer(&self) -> Option<&DeflateOffer> {
+        let deflate = self.deflate.as_ref();
+        deflate.filter(|_| cfg!(feature = "deflate") && self.version == Version::Rfc6455)
     }
 
     fn location(&self) -> String {
@@ -115,7 +125,7 @@ pub enum ClientError {
     Location,
     /// A subprotocol that was not offered.
     Protocol,
-    /// An extension, though none was offered.
+    /// An extension that was not offered, or not in this way.
     Extension,
     /// Not open in time.
     Timeout,
@@ -133,7 +143,7 @@ impl fmt::Display for ClientError {
             Self::Origin => f.write_str("the answer names another origin"),
             Self::Location => f.write_str("the answer names another location"),
             Self::Protocol => f.write_str("the answer names a subprotocol that was not offered"),
-            Self::Extension => f.write_str("the answer names an extension that was not offered"),
+            Self::Extension => f.write_str("the answer does not follow the extensions offered"),
             Self::Timeout => f.write_str("no answer in time"),
             Self::Eof => f.write_str("the stream ended before the answer was whole"),
         }
@@ -152,6 +162,7 @@ pub struct ClientHandshake {
     mask_seed: [u8; 16],
     head: HeadBuffer,
     layout: Option<ResponseLayout>,
+    deflate: Option<DeflateParameters>,
     state: State,
 }
 
@@ -202,6 +213,7 @@ impl ClientHandshake {
             mask_seed: *mask_seed,
             head: HeadBuffer::default(),
             layout: None,
+            deflate: None,
             state: State::Head,
             options,
         })
@@ -241,7 +253,7 @@ impl ClientHandshake {
             let bytes = self.head.as_slice();
             let layout = ResponseLayout::parse(bytes, 128).map_err(ClientError::Head)?;
             self.layout = Some(layout);
-            self.check_answer()?;
+            self.deflate = self.check_answer()?;
             self.state = match self.proof {
                 Proof::Bytes(expected) => State::Proof { expected, have: 0 },
                 Proof::None | Proof::Accept(_) => State::Open,
@@ -267,11 +279,11 @@ impl ClientHandshake {
         }
     }
 
-    /// Checks the head as this version's draft demands.
+    /// Checks the head as this version's draft demands, and returns what was agreed beyond it.
     /// [hixie-75, 4.1] [hixie-76, 4.1, steps 28 to 43] [RFC 6455, 4.1]
-    fn check_answer(&self) -> Result<(), ClientError> {
+    fn check_answer(&self) -> Result<Option<DeflateParameters>, ClientError> {
         let Some(fields) = self.fields() else {
-            return Ok(());
+            return Ok(None);
         };
         let options = &*self.options;
         let status = self.status().unwrap_or_default();
@@ -289,14 +301,15 @@ impl ClientHandshake {
         if !is_exact || !is_upgrade || !fields.lists("connection", "upgrade") {
             return Err(ClientError::Upgrade);
         }
+        let mut deflate = None;
         match self.proof {
             Proof::Accept(accept) => {
                 if single("sec-websocket-accept")? != Some(&accept) {
                     return Err(ClientError::Proof);
                 }
-                if fields.values("sec-websocket-extensions").next().is_some() {
-                    return Err(ClientError::Extension);
-                }
+                let values = fields.values(negotiate::HEADER);
+                deflate = negotiate::check(values, options.offer())
+                    .map_err(|_| ClientError::Extension)?;
             }
             Proof::None => {
                 self.check_echo(single("websocket-origin")?, single("websocket-location")?)?;
@@ -315,7 +328,7 @@ impl ClientHandshake {
             }
         };
         if is_offered {
-            Ok(())
+            Ok(deflate)
         } else {
             Err(ClientError::Protocol)
         }
@@ -377,7 +390,14 @@ impl ClientHandshake {
     pub fn into_connection(self, now: Instant, limits: Arc<Limits>) -> Option<Connection> {
         let mask_seed = self.mask_seed;
         let role = Role::Client { mask_seed };
-        (self.is_open()).then(|| Connection::new(now, self.options.version, role, limits))
+        if !self.is_open() {
+            return None;
+        }
+        let connection = Connection::new(now, self.options.version, role, limits);
+        Some(match self.deflate {
+            Some(parameters) => connection.deflating(parameters),
+            None => connection,
+        })
     }
 
     /// Says what the end of the server's stream means.
@@ -449,6 +469,11 @@ fn write_request(
     if !options.protocols.is_empty() {
         let protocols = options.protocols.join(", ");
         write_line(protocol_header(version), protocols.as_bytes(), bytes);
+    }
+    if let Some(offer) = options.offer() {
+        bytes.extend_from_slice(b"Sec-WebSocket-Extensions: ");
+        negotiate::write_offer(offer, bytes);
+        bytes.extend_from_slice(b"\r\n");
     }
     for (name, value) in options.headers.iter() {
         write_line(name, value, bytes);

@@ -1,8 +1,9 @@
 //! After the handshake, both roles: events out, bytes out, deadline out.
 //! Knows no socket and no clock; one method call is one input.
 
-use crate::assemble::Assembler;
+use crate::assemble::{Assembled, Assembler, Content, most_deflated};
 use crate::close::{Cause, CloseCode, CloseFrame, Closed, fitting_reason};
+use crate::deflate::{Deflate, DeflateParameters, compress_broadcast};
 use crate::error::{ProtocolError, SendError};
 use crate::frame::hybi::Opcode;
 use crate::frame::{Control, Decoder, Piece, hixie, hybi};
@@ -80,6 +81,27 @@ pub fn encode(
     Ok(())
 }
 
+/// Which bytes of a broadcast are for a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// The message in this framing, as [`encode`] makes it.
+    Plain(Framing),
+    /// The message compressed, as [`Output::deflate`] makes it; plain in hybi where that is not smaller.
+    Deflated,
+}
+
+impl Output {
+    /// Appends to `bytes` a whole message as a server sends it to all peers that take [`Variant::Deflated`], and returns
+    /// true; or appends nothing, as compression does not make it smaller.
+    pub fn deflate(&mut self, message: &Message<'_>, bytes: &mut Vec<u8>) -> bool {
+        let Some(compressed) = compress_broadcast(message.payload(), &mut self.codec) else {
+            return false;
+        };
+        hybi::encode_deflated(message.is_binary(), compressed, None, bytes);
+        true
+    }
+}
+
 /// How far it is; each state carries its own deadlines, so none is left to cancel.
 #[derive(Debug)]
 enum State {
@@ -102,6 +124,7 @@ pub struct Connection {
     limits: Arc<Limits>,
     /// A client has masking keys, a server none.
     keys: Option<Box<Keys>>,
+    deflate: Option<Deflate>,
     version: Version,
 }
 
@@ -119,8 +142,25 @@ impl Connection {
             assembler: Assembler::default(),
             limits,
             keys,
+            deflate: None,
             version,
         }
+    }
+
+    /// Lets it compress as was agreed in a handshake. A handshake of this crate does so itself.
+    #[must_use]
+    pub fn deflating(mut self, parameters: DeflateParameters) -> Self {
+        if cfg!(feature = "deflate") && self.version == Version::Rfc6455 {
+            self.deflate = Some(Deflate::new(parameters, self.keys.is_none()));
+            self.decoder.allow_deflate();
+        }
+        self
+    }
+
+    /// Returns what was agreed about compression, if anything was, until the connection has ended.
+    #[must_use]
+    pub fn deflate(&self) -> Option<DeflateParameters> {
+        self.deflate.as_ref().map(Deflate::parameters)
     }
 
     /// Returns the version.
@@ -202,9 +242,13 @@ impl Connection {
         if !end {
             return None;
         }
-        match self.assembler.end_frame() {
+        let whole = match self.assembler.end_frame() {
+            Ok(Some(assembled)) => self.finish(assembled, out),
+            Ok(None) => return None,
+            Err(error) => Err(error),
+        };
+        match whole {
             Ok(message) => {
-                let message = message?;
                 self.note_message(now);
                 Some(Event::Message(message))
             }
@@ -227,6 +271,9 @@ impl Connection {
         out: &mut Output,
     ) -> Result<(), SendError> {
         let framing = self.admit(message.is_binary())?;
+        if self.compresses(message.payload().len()) && self.send_deflated(&message, out) {
+            return Ok(());
+        }
         match (&mut self.keys, framing) {
             (Some(keys), Framing::Hybi) => {
                 let opcode = Opcode::of_message(message.is_binary());
@@ -239,13 +286,24 @@ impl Connection {
         }
     }
 
-    /// Returns what to write around a payload that the driver writes itself (server role only).
+    /// Returns whether [`send`](Self::send) would try to compress a payload of so many bytes, so that it is worth its copy
+    /// where a driver would have written the payload itself.
+    #[must_use]
+    #[inline]
+    pub fn compresses(&self, length: usize) -> bool {
+        self.deflate.is_some() && self.limits.deflate.unwrap_or_default().min <= length
+    }
+
+    /// Returns what to write around a payload that the driver writes itself, uncompressed (server role only).
     ///
     /// # Errors
     /// As [`send`](Self::send), and [`SendError::State`] in the client role, which must mask.
     #[inline]
     pub fn frame(&mut self, _now: Instant, message: &Message<'_>) -> Result<Framed, SendError> {
-        Ok(match self.admits(message.is_binary())? {
+        if self.keys.is_some() {
+            return Err(SendError::State);
+        }
+        Ok(match self.admit(message.is_binary())? {
             Framing::Hybi => {
                 let opcode = Opcode::of_message(message.is_binary());
                 let (head, head_len) = hybi::head(opcode, message.payload().len());
@@ -263,16 +321,21 @@ impl Connection {
         })
     }
 
-    /// Returns which bytes of a broadcast are for this peer.
+    /// Returns which bytes of a broadcast with a payload of so many bytes are for this peer. Compressed ones are for
+    /// those who agreed on no server context takeover and a full window.
     ///
     /// # Errors
     /// As [`frame`](Self::frame); decides, so that nothing follows a close.
     #[inline]
-    pub fn admits(&self, binary: bool) -> Result<Framing, SendError> {
+    pub fn admits(&self, binary: bool, length: usize) -> Result<Variant, SendError> {
         if self.keys.is_some() {
             return Err(SendError::State);
         }
-        self.admit(binary)
+        let framing = self.admit(binary)?;
+        if self.compresses(length) && self.deflate.as_ref().is_some_and(Deflate::takes_broadcasts) {
+            return Ok(Variant::Deflated);
+        }
+        Ok(Variant::Plain(framing))
     }
 
     /// Begins the closing handshake; a reason over 123 bytes is cut. No-op when closing already.
@@ -357,7 +420,8 @@ impl Connection {
         }
     }
 
-    /// Returns how many bytes of heap it holds: an unfinished message, a close reason, a client's keys.
+    /// Returns how many bytes of heap it holds: an unfinished message, a close reason, a client's keys, and with context
+    /// takeover what is remembered of messages.
     #[must_use]
     pub fn memory(&self) -> usize {
         let closed = match &self.state {
@@ -367,7 +431,8 @@ impl Connection {
             }
         };
         let keys = self.keys.as_ref().map_or(0, |_| size_of::<Keys>());
-        self.decoder.memory() + self.assembler.memory() + closed + keys
+        let deflate = self.deflate.as_ref().map_or(0, Deflate::memory);
+        self.decoder.memory() + self.assembler.memory() + closed + keys + deflate
     }
 
     /// What [`receive`](Self::receive) does with everything but a whole message.
@@ -398,20 +463,34 @@ impl Connection {
         input: &mut Input<'b>,
         out: &mut Output,
     ) -> Result<Option<Step<'b>>, ProtocolError> {
+        if let Some((binary, payload)) = self.whole_deflated(input) {
+            let message = self.inflate(binary, payload, out)?;
+            self.note_message(now);
+            return Ok(Some(Step::Event(Event::Message(message))));
+        }
         let Some(piece) = self.decoder.decode(input, &self.limits)? else {
             return Ok(None);
         };
         let event = match piece {
-            Piece::Begin { kind, last, length } => {
-                self.assembler.begin(kind, last, length, &self.limits)?;
+            Piece::Begin {
+                kind,
+                last,
+                deflated,
+                length,
+            } => {
+                self.assembler
+                    .begin(kind, last, deflated, length, &self.limits)?;
                 None
             }
             Piece::Payload { bytes, end } => {
-                let message = self.assembler.push(bytes, end, &self.limits)?;
-                if message.is_some() {
-                    self.note_message(now);
+                match self.assembler.push(bytes, end, &self.limits)? {
+                    Some(assembled) => {
+                        let message = self.finish(assembled, out)?;
+                        self.note_message(now);
+                        Some(Event::Message(message))
+                    }
+                    None => None,
                 }
-                message.map(Event::Message)
             }
             Piece::Control { control, payload } => {
                 self.assembler.count_control_frame(&self.limits)?;
@@ -431,6 +510,62 @@ impl Connection {
             }
         };
         Ok(Some(event.map_or(Step::Nothing, Step::Event)))
+    }
+
+    /// Takes a compressed message that is one whole frame: it is inflated from where it lies.
+    fn whole_deflated<'b>(&self, input: &mut Input<'b>) -> Option<(bool, &'b [u8])> {
+        match &self.decoder {
+            Decoder::Hybi(decoder) if self.deflate.is_some() && self.assembler.is_empty() => {
+                decoder.whole_deflated(input, most_deflated(self.limits.max_message, 1))
+            }
+            Decoder::Hybi(_) | Decoder::Hixie(_) => None,
+        }
+    }
+
+    /// Makes the message of what was put together.
+    fn finish(
+        &mut self,
+        assembled: Assembled,
+        out: &mut Output,
+    ) -> Result<Message<'static>, ProtocolError> {
+        match assembled {
+            Assembled::Message(message) => Ok(message),
+            Assembled::Deflated { binary, payload } => self.inflate(binary, &payload, out),
+        }
+    }
+
+    fn inflate(
+        &mut self,
+        binary: bool,
+        payload: &[u8],
+        out: &mut Output,
+    ) -> Result<Message<'static>, ProtocolError> {
+        let Some(deflate) = &mut self.deflate else {
+            return Err(ProtocolError::ReservedBits); // Which the decoder has said before.
+        };
+        let max = self.limits.max_message;
+        let mut content = Content::new(binary);
+        deflate.inflate(payload, max, &mut out.codec, &mut |piece| {
+            content.push(piece, max)
+        })?;
+        match content.finish()? {
+            Assembled::Message(message) => Ok(message),
+            Assembled::Deflated { .. } => Err(ProtocolError::Deflate), // It was inflated just now.
+        }
+    }
+
+    /// Sends a message compressed, unless that does not make it smaller.
+    #[inline(never)]
+    fn send_deflated(&mut self, message: &Message<'_>, out: &mut Output) -> bool {
+        let Output { bytes, codec } = out;
+        let compressed =
+            (self.deflate.as_mut()).and_then(|deflate| deflate.compress(message.payload(), codec));
+        let Some(compressed) = compressed else {
+            return false;
+        };
+        let key = self.keys.as_mut().map(|keys| keys.next());
+        hybi::encode_deflated(message.is_binary(), compressed, key, bytes);
+        true
     }
 
     /// Ends the connection by the peer's close, which is answered unless it is itself an answer. [RFC 6455, 5.5.1]
@@ -499,6 +634,7 @@ impl Connection {
         self.state = State::Closed(closed);
         self.assembler = Assembler::default();
         self.decoder = Decoder::new(self.version, self.keys.is_none());
+        self.deflate = None;
     }
 
     /// Appends a close frame; without a code it is empty.

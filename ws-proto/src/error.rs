@@ -123,6 +123,8 @@ pub enum ProtocolError {
     CloseFrame,
     /// Text that is not UTF-8. [RFC 6455, 8.1]
     Utf8,
+    /// A compressed message that cannot be inflated. [RFC 7692, 7.2.2]
+    Deflate,
     /// A message larger than the limit.
     TooBig,
     /// More fragments, empty fragments or control frames in a message than the limits allow.
@@ -141,7 +143,7 @@ impl ProtocolError {
             | Self::ControlFrame
             | Self::Fragmentation
             | Self::CloseFrame => CloseCode::PROTOCOL_ERROR,
-            Self::Utf8 => CloseCode::INVALID_PAYLOAD,
+            Self::Utf8 | Self::Deflate => CloseCode::INVALID_PAYLOAD,
             Self::TooBig => CloseCode::TOO_BIG,
             Self::TooManyFrames => CloseCode::POLICY,
         }
@@ -159,6 +161,7 @@ impl ProtocolError {
             Self::Fragmentation => "bad fragmentation",
             Self::CloseFrame => "bad close frame",
             Self::Utf8 => "invalid UTF-8",
+            Self::Deflate => "bad compressed data",
             Self::TooBig => "message too big",
             Self::TooManyFrames => "too many frames in a message",
         }

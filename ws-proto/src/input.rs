@@ -1,6 +1,7 @@
 //! The caller's bytes: what came (`Input`, taken from the front, in place) and what is to go (`Output`).
 //! Knows nothing of what the bytes mean.
 
+use crate::deflate::Codec;
 use alloc::vec::Vec;
 
 /// Bytes received and not yet taken, borrowed mutably so that payload is unmasked where it lies.
@@ -44,9 +45,12 @@ impl<'b> Input<'b> {
 
 /// Bytes owed to the peer. It belongs to the caller's loop and is shared by all its connections: a method that
 /// may owe the peer something appends here, the caller writes it out before it serves the next one.
+///
+/// What compresses and inflates lives here as well, made when it is first needed: some 400 KB for all connections.
 #[derive(Debug, Default)]
 pub struct Output {
     pub(crate) bytes: Vec<u8>,
+    pub(crate) codec: Codec,
 }
 
 impl Output {
@@ -55,6 +59,7 @@ impl Output {
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(capacity),
+            ..Self::default()
         }
     }
 
@@ -82,6 +87,7 @@ impl Output {
         if self.bytes.capacity() > keep {
             self.bytes.shrink_to(keep);
         }
+        self.codec.shrink(keep);
     }
 
     /// Takes the bytes along, leaving none.

@@ -1,5 +1,8 @@
 //! Every WebSocket protocol that browsers ever spoke, as a pure state machine: bytes and time in,
 //! events and bytes out. It opens no socket, reads no clock, draws no random number and logs nothing.
+//!
+//! Features, both on by default and both in need of std: `simd` (UTF-8 and byte search as fast as the processor can),
+//! `deflate` (permessage-deflate).
 #![cfg_attr(not(feature = "simd"), no_std)]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -24,6 +27,7 @@ mod head;
 mod headers;
 // Floor 3: the parts of a handshake and of a connection.
 mod assemble;
+mod deflate;
 mod handshake;
 mod keepalive;
 // Floor 4: the two roles.
@@ -33,12 +37,13 @@ mod server;
 
 pub use client::{ClientError, ClientHandshake, ClientOptions, Nonce};
 pub use close::{Cause, CloseCode, CloseFrame, Closed};
-pub use connection::{Connection, Framed, Role, encode};
+pub use connection::{Connection, Framed, Role, Variant, encode};
+pub use deflate::{DeflateOffer, DeflateParameters, WindowBits};
 pub use error::{HeadError, ProtocolError, Refusal, SendError};
 pub use head::{Request, RequestHead};
 pub use headers::{HeaderName, HeaderValue, Headers, InvalidHeader, Rejection};
 pub use input::{Input, Output};
-pub use limits::{HeadLimits, Limits};
+pub use limits::{DeflateLimits, HeadLimits, Limits};
 pub use message::{Event, Message};
 pub use server::{Answer, Handshake, Ready};
 pub use time::Instant;

@@ -33,7 +33,8 @@ impl Default for HeadLimits {
 /// Bounds and timeouts of an open connection; one value is shared by all connections of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A message's payload, whole or put together, in bytes; 1 MiB. Of frames that hixie discards, between two texts,
+    /// A message's payload, whole, put together or inflated, in bytes; 1 MiB. Of a compressed payload a sixteenth more is
+    /// taken, and a few bytes for each fragment: what does not compress grows. Of frames that hixie discards, between two texts,
     /// sixteen times as much is taken, and 16 MiB at least.
     pub max_message: usize,
     /// Fragments of one message (tiny fragments cost more than they carry); 16 384.
@@ -52,6 +53,28 @@ pub struct Limits {
     pub idle_timeout: Option<Duration>,
     /// The closing handshake may take so long; 5 s.
     pub close_timeout: Duration,
+    /// permessage-deflate where a client offers it (feature `deflate`). `None`: never.
+    pub deflate: Option<DeflateLimits>,
+}
+
+/// What is compressed, and what may be remembered for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeflateLimits {
+    /// Smaller payloads are sent as they are, in bytes: little is gained, and it costs as much as the send itself; 128.
+    pub min: usize,
+    /// Whether a connection may remember messages to compress the next ones better, for
+    /// [`DeflateParameters::CONTEXT`](crate::DeflateParameters::CONTEXT) bytes each. The driver must have room for it
+    /// as well: [`Answer::deflate_takeover`](crate::Answer::deflate_takeover). No.
+    pub takeover: bool,
+}
+
+impl Default for DeflateLimits {
+    fn default() -> Self {
+        Self {
+            min: 128,
+            takeover: false,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -66,6 +89,7 @@ impl Default for Limits {
             pong_timeout: Duration::from_secs(20),
             idle_timeout: None,
             close_timeout: Duration::from_secs(5),
+            deflate: Some(DeflateLimits::default()),
         }
     }
 }

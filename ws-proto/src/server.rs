@@ -2,6 +2,7 @@
 //! Takes the head (and hixie-76's eight bytes) and not one byte more; knows no routes and makes no decision of its own.
 
 use crate::connection::{Connection, Role};
+use crate::deflate::{DeflateParameters, negotiate};
 use crate::digest;
 use crate::error::{Refusal, SendError};
 use crate::handshake::{self, Asked, hixie, hybi, refusal};
@@ -34,6 +35,9 @@ pub struct Answer {
     pub secure: bool,
     /// The host the client used, with its port if the URL has one, if not what `Host` says.
     pub host: Option<String>,
+    /// Whether there is room for a context of [`DeflateParameters::CONTEXT`] bytes, should the client want one and
+    /// [`DeflateLimits::takeover`](crate::DeflateLimits::takeover) allow it. [`Connection::deflate`] says what was agreed.
+    pub deflate_takeover: bool,
 }
 
 /// An opening handshake, server role.
@@ -65,6 +69,7 @@ enum State {
     Open {
         version: Version,
         limits: Arc<Limits>,
+        deflate: Option<DeflateParameters>,
     },
     /// Something is wrong, and it may still be told.
     Refused(Refusal),
@@ -119,6 +124,7 @@ impl Handshake {
                 self.state = State::Open {
                     version: Version::Hixie76,
                     limits: Arc::clone(limits),
+                    deflate: None,
                 };
                 return Ok(Some(Ready::Open));
             }
@@ -197,9 +203,19 @@ impl Handshake {
         {
             return Err(SendError::Header);
         }
+        // Only RFC 6455: extensions of the drafts are others.
+        let deflate = limits
+            .deflate
+            .filter(|_| cfg!(feature = "deflate") && asked.version == Version::Rfc6455)
+            .and_then(|deflate| {
+                let offers = request.fields().values(negotiate::HEADER);
+                negotiate::answer(offers, deflate.takeover && answer.deflate_takeover)
+            });
         match asked.version.framing() {
             Framing::Hixie => hixie::write_answer(&request, answer, &mut out.bytes),
-            Framing::Hybi => hybi::write_answer(&request, protocol, &mut out.bytes),
+            Framing::Hybi => {
+                hybi::write_answer(&request, protocol, deflate.as_ref(), &mut out.bytes);
+            }
         }
         for (name, value) in answer.headers.iter() {
             write_line(name, value, &mut out.bytes);
@@ -217,6 +233,7 @@ impl Handshake {
             State::Open {
                 version: asked.version,
                 limits,
+                deflate: deflate.map(|answered| answered.parameters),
             }
         };
         Ok(())
@@ -269,8 +286,16 @@ impl Handshake {
     #[must_use]
     pub fn into_connection(self, now: Instant) -> Option<Connection> {
         match self.state {
-            State::Open { version, limits } => {
-                Some(Connection::new(now, version, Role::Server, limits))
+            State::Open {
+                version,
+                limits,
+                deflate,
+            } => {
+                let connection = Connection::new(now, version, Role::Server, limits);
+                Some(match deflate {
+                    Some(parameters) => connection.deflating(parameters),
+                    None => connection,
+                })
             }
             State::Head
             | State::Deciding(_)

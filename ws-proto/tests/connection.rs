@@ -13,7 +13,7 @@ use common::{at, client, count_closes, feed, frame, into_owned, limits, server};
 use std::time::Duration;
 use ws_proto::{
     Cause, CloseCode, Closed, Connection, Event, Framing, Input, Limits, Message, Output,
-    SendError, Version, encode,
+    SendError, Variant, Version, encode,
 };
 
 const KEY: Option<[u8; 4]> = Some([0x37, 0xfa, 0x21, 0x3d]);
@@ -258,14 +258,15 @@ fn what_is_sent_is_one_frame_whichever_way_it_is_asked_for() {
                 if message.is_binary() && !version.has_binary() {
                     assert_eq!(result, Err(SendError::NoBinary));
                     assert_eq!(connection.frame(at(1), &message).err(), result.err());
-                    assert_eq!(connection.admits(true), Err(SendError::NoBinary));
+                    assert_eq!(connection.admits(true, 1), Err(SendError::NoBinary));
                     assert!(out.is_empty());
                     continue;
                 }
                 let sent = sent(&mut out);
                 let mut broadcast = Vec::new();
-                let framing = connection.admits(message.is_binary()).unwrap();
-                assert_eq!(encode(framing, &message, &mut broadcast), Ok(()));
+                let variant = connection.admits(message.is_binary(), length).unwrap();
+                assert_eq!(variant, Variant::Plain(version.framing()));
+                assert_eq!(encode(version.framing(), &message, &mut broadcast), Ok(()));
                 assert_eq!(broadcast, sent);
                 let framed = connection.frame(at(1), &message).unwrap();
                 assert_eq!(
@@ -291,7 +292,7 @@ fn nothing_is_sent_after_a_close() {
             connection.send(at(1), message.as_borrowed(), &mut out),
             refused
         );
-        assert_eq!(connection.admits(false).err(), refused.err());
+        assert_eq!(connection.admits(false, 4).err(), refused.err());
         assert_eq!(connection.frame(at(1), &message).err(), refused.err());
         assert!(out.is_empty());
     }
@@ -307,7 +308,7 @@ fn a_client_masks_each_frame_anew_and_takes_part_in_no_broadcast() {
     let sent = sent(&mut out);
     let (one, two) = sent.split_at(10);
     assert!(one[1] == 0x84 && two[1] == 0x84 && one[2..6] != two[2..6]);
-    assert_eq!(client.admits(false), Err(SendError::State));
+    assert_eq!(client.admits(false, 4), Err(SendError::State));
     let events = feed(
         &mut server(Version::Rfc6455, &limits(100)),
         at(1),

@@ -13,7 +13,7 @@ mod common;
 use common::{CLIENT, Outcome, at, run};
 use std::fmt::Write;
 use std::sync::Arc;
-use ws_proto::{Connection, Event, Limits, Message, Role, Version};
+use ws_proto::{Connection, DeflateParameters, Event, Limits, Message, Role, Version, WindowBits};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -76,8 +76,26 @@ struct Case {
     version: Version,
     role: Role,
     limits: Limits,
+    deflate: Option<DeflateParameters>,
     input: Vec<u8>,
     expected: Vec<String>,
+}
+
+/// Reads what was agreed, in the words of the header.
+fn parameters(text: &str) -> DeflateParameters {
+    let mut parameters = DeflateParameters::default();
+    for word in text.split_whitespace() {
+        let (name, bits) = word.split_once('=').unwrap_or((word, "15"));
+        let bits = WindowBits::new(bits.parse().unwrap()).unwrap();
+        match name {
+            "server_no_context_takeover" => parameters.server_no_context_takeover = true,
+            "client_no_context_takeover" => parameters.client_no_context_takeover = true,
+            "server_max_window_bits" => parameters.server_max_window_bits = bits,
+            "client_max_window_bits" => parameters.client_max_window_bits = bits,
+            _ => panic!("what is {word:?}?"),
+        }
+    }
+    parameters
 }
 
 fn parse(text: &str) -> Case {
@@ -85,6 +103,7 @@ fn parse(text: &str) -> Case {
         version: Version::Rfc6455,
         role: Role::Server,
         limits: Limits::default(),
+        deflate: None,
         input: Vec::new(),
         expected: Vec::new(),
     };
@@ -98,6 +117,7 @@ fn parse(text: &str) -> Case {
                     .unwrap();
             }
             "client" => case.role = CLIENT,
+            "deflate" => case.deflate = Some(parameters(rest)),
             "max_message" => case.limits.max_message = rest.parse().unwrap(),
             "max_fragments" => case.limits.max_fragments = rest.parse().unwrap(),
             "max_empty_fragments" => case.limits.max_empty_fragments = rest.parse().unwrap(),
@@ -126,13 +146,15 @@ fn every_vector_comes_out_as_written_whole_and_byte_by_byte() {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("# ["), "{path:?} names no section");
         let case = parse(&text);
+        if case.deflate.is_some() && !cfg!(feature = "deflate") {
+            continue;
+        }
         for lengths in [&[][..], &[1], &[2, 3]] {
-            let connection = Connection::new(
-                at(0),
-                case.version,
-                case.role,
-                Arc::new(case.limits.clone()),
-            );
+            let limits = Arc::new(case.limits.clone());
+            let mut connection = Connection::new(at(0), case.version, case.role, limits);
+            if let Some(parameters) = case.deflate {
+                connection = connection.deflating(parameters);
+            }
             let outcome = run(connection, &case.input, lengths, false);
             assert_eq!(describe(&outcome), case.expected, "{path:?} {lengths:?}");
         }

@@ -6,14 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use ws_proto::{
-    Answer, Handshake, HeadLimits, Input, Instant, Limits, Output, Ready, Refusal, SendError,
-    Version, Versions,
+    Answer, DeflateLimits, Handshake, HeadLimits, Input, Instant, Limits, Output, Ready, Refusal,
+    SendError, Version, Versions,
 };
 
 #[derive(Debug, Default)]
 struct Case {
     title: String,
     limits: HeadLimits,
+    open_limits: Limits,
     answer: Answer,
     sent: Vec<u8>,
     /// How many of the bytes sent must be left over.
@@ -43,6 +44,9 @@ fn every_vector_gives_what_it_says() {
         .collect();
     files.sort();
     let mut count = 0;
+    if !cfg!(feature = "deflate") {
+        files.retain(|file| !file.ends_with("deflate.txt"));
+    }
     for file in &files {
         for case in parse(&fs::read_to_string(file).expect("readable text")) {
             let name = format!("{}: {}", file.display(), case.title);
@@ -104,8 +108,8 @@ fn run(case: &Case, pieces: &[&[u8]]) -> Run {
             match result {
                 Ok(None) => break,
                 Ok(Some(Ready::Request)) => {
-                    expected_names = names_of_answer(&handshake, &case.answer);
-                    let limits = Arc::new(Limits::default());
+                    expected_names = names_of_answer(&handshake, case);
+                    let limits = Arc::new(case.open_limits.clone());
                     let before = out.len();
                     if let Err(error) = handshake.accept(now, &case.answer, limits, &mut out) {
                         assert_eq!(out.len(), before);
@@ -157,7 +161,8 @@ fn refused(refusal: Refusal) -> String {
 }
 
 /// Names the headers that a 101 to this request has.
-fn names_of_answer(handshake: &Handshake, answer: &Answer) -> BTreeSet<String> {
+fn names_of_answer(handshake: &Handshake, case: &Case) -> BTreeSet<String> {
+    let answer = &case.answer;
     let request = handshake.request().expect("a request to decide on");
     let mut names: BTreeSet<String> = ["upgrade", "connection"].map(str::to_owned).into();
     let prefix = match request.version() {
@@ -175,6 +180,14 @@ fn names_of_answer(handshake: &Handshake, answer: &Answer) -> BTreeSet<String> {
             names.insert(format!("{prefix}-accept"));
         }
     }
+    // Which extension, if any, a case says itself.
+    let written = (case.expected.iter().flat_map(|bytes| lines(bytes)))
+        .chain(case.lines.iter().map(Vec::as_slice));
+    names.extend(
+        written
+            .filter(|line| line.starts_with(b"Sec-WebSocket-Extensions: "))
+            .map(|_| format!("{prefix}-extensions")),
+    );
     if answer.protocol.is_some() {
         names.insert(format!("{prefix}-protocol"));
     }
@@ -300,6 +313,13 @@ fn set(case: &mut Case, text: &str) {
         "max-head" => case.limits.max_head = number(),
         "max-headers" => case.limits.max_headers = number(),
         "max-subprotocols" => case.limits.max_subprotocols = number(),
+        "deflate" => {
+            case.answer.deflate_takeover = value == "takeover";
+            case.open_limits.deflate = (value != "off").then(|| DeflateLimits {
+                takeover: value != "on",
+                ..DeflateLimits::default()
+            });
+        }
         "secure" => case.answer.secure = true,
         "host" => case.answer.host = Some(value.to_owned()),
         "protocol" => case.answer.protocol = Some(value.to_owned()),

@@ -1047,7 +1047,7 @@ impl Lent for Lending<'_> {
         if !self.router.own.is_empty() {
             // A broadcast of this turn still waits: what is sent after it stays behind it.
             self.connection
-                .admits(message.is_binary())
+                .admits(message.is_binary(), message.payload().len())
                 .map_err(SendError::from)?;
             self.router.send_behind(self.id, message.into_owned());
             return Ok(());

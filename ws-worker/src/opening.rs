@@ -190,6 +190,7 @@ impl Opening {
             headers: accept.headers,
             secure: forwarded.as_ref().is_some_and(|forwarded| forwarded.secure),
             host: forwarded.and_then(|forwarded| forwarded.host.take()),
+            deflate_takeover: false,
         };
         self.handshake.accept(now, &answer, limits, out)?;
         self.protocol = answer.protocol;

@@ -30,7 +30,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use ws_proto::{CloseCode, Framing, Instant, Message, Output};
+use ws_proto::{CloseCode, Framing, Instant, Message, Output, Variant};
 
 /// The read buffer that all clients of the loop share.
 const SCRATCH: usize = 64 * 1024;
@@ -730,8 +730,9 @@ impl Worker {
             let Phase::Open(connection) = &client.phase else {
                 continue;
             };
-            let framing = match connection.admits(framed.binary) {
-                Ok(framing) => framing,
+            let framing = match connection.admits(framed.binary, 0) {
+                Ok(Variant::Plain(framing)) => framing,
+                Ok(Variant::Deflated) => Framing::Hybi, // Which everybody may be sent.
                 Err(ws_proto::SendError::NoBinary) => {
                     counted.unsupported += 1;
                     continue;

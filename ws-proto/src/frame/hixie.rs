@@ -102,6 +102,7 @@ impl Decoder {
                         return Ok(Some(Piece::Begin {
                             kind: Kind::LossyText,
                             last: true,
+                            deflated: false,
                             length: 0,
                         }));
                     }

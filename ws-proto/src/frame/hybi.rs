@@ -11,6 +11,8 @@ use alloc::vec::Vec;
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
+/// The reserved bit that permessage-deflate gave a meaning. [RFC 7692, 6]
+const DEFLATED: u8 = 0x40;
 const MASKED: u8 = 0x80;
 /// Two bytes, a 64-bit length, a masking key.
 const LONGEST_HEAD: usize = 14;
@@ -60,6 +62,8 @@ impl Opcode {
 struct Head {
     opcode: Opcode,
     last: bool,
+    /// Whether it begins a compressed message.
+    deflated: bool,
     length: u64,
     /// Zero if the frame is not masked: XOR with it changes nothing.
     key: [u8; 4],
@@ -95,15 +99,30 @@ const BETWEEN: State = State::Head {
 #[derive(Debug)]
 pub(crate) struct Decoder {
     state: State,
+    rules: Rules,
+}
+
+/// What holds for all frames of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rules {
+    /// Whether frames must be masked, or must not be.
     masked: bool,
+    /// Whether messages may be compressed.
+    deflates: bool,
 }
 
 impl Decoder {
     pub(crate) const fn new(masked: bool) -> Self {
+        let deflates = false;
         Self {
             state: BETWEEN,
-            masked,
+            rules: Rules { masked, deflates },
         }
+    }
+
+    /// Takes compressed messages from now on.
+    pub(crate) const fn allow_deflate(&mut self) {
+        self.rules.deflates = true;
     }
 
     #[inline]
@@ -119,17 +138,35 @@ impl Decoder {
         input: &mut Input<'b>,
         max_message: usize,
     ) -> Option<(bool, &'b [u8])> {
+        self.whole_frame([0x81, 0x82], input, max_message)
+    }
+
+    /// Takes a whole compressed message that is one frame and lies in the input; as [`whole`](Self::whole).
+    pub(crate) fn whole_deflated<'b>(
+        &self,
+        input: &mut Input<'b>,
+        max_payload: usize,
+    ) -> Option<(bool, &'b [u8])> {
+        self.whole_frame([0xc1, 0xc2], input, max_payload)
+    }
+
+    #[inline(always)]
+    fn whole_frame<'b>(
+        &self,
+        [text, binary]: [u8; 2],
+        input: &mut Input<'b>,
+        max_payload: usize,
+    ) -> Option<(bool, &'b [u8])> {
         if !self.is_between_frames() {
             return None;
         }
         let bytes = input.as_slice();
         let (&[first, second], rest) = bytes.split_first_chunk()?;
-        let binary = match first {
-            0x81 => false,
-            0x82 => true,
-            _ => return None,
-        };
-        let second = if self.masked { second ^ MASKED } else { second };
+        if first != text && first != binary {
+            return None;
+        }
+        let masked = self.rules.masked;
+        let second = if masked { second ^ MASKED } else { second };
         let (length, rest) = match second {
             0..=125 => (usize::from(second), rest),
             126 => {
@@ -150,13 +187,13 @@ impl Decoder {
             }
             _ => return None, // Masked where it must not be, or the other way round.
         };
-        let (key, rest) = if self.masked {
+        let (key, rest) = if masked {
             let (key, rest) = rest.split_first_chunk()?;
             (Some(*key), rest)
         } else {
             (None, rest)
         };
-        if length > rest.len() || length > max_message {
+        if length > rest.len() || length > max_payload {
             return None;
         }
         let head = bytes.len() - rest.len();
@@ -165,7 +202,7 @@ impl Decoder {
         if let Some(key) = key {
             mask::apply(key, payload);
         }
-        Some((binary, payload))
+        Some((first == binary, payload))
     }
 
     /// Takes bytes up to the end of the next piece; `None` when more are needed.
@@ -178,7 +215,7 @@ impl Decoder {
     ) -> Result<Option<Piece<'b>>, ProtocolError> {
         match &mut self.state {
             State::Head { bytes, len } => {
-                let Some(head) = take_head(input, bytes, len, self.masked)? else {
+                let Some(head) = take_head(input, bytes, len, self.rules)? else {
                     return Ok(None);
                 };
                 Ok(self.begin(head, input))
@@ -229,7 +266,7 @@ impl Decoder {
         let State::Data { left, key } = &mut self.state else {
             return false;
         };
-        if self.masked {
+        if self.rules.masked {
             mask::apply(*key, bytes);
             *key = mask::rotated(*key, bytes.len());
         }
@@ -260,6 +297,7 @@ impl Decoder {
                 return Some(Piece::Begin {
                     kind,
                     last: head.last,
+                    deflated: head.deflated,
                     length: head.length,
                 });
             }
@@ -289,11 +327,11 @@ fn take_head(
     input: &mut Input<'_>,
     spilled: &mut [u8; LONGEST_HEAD],
     len: &mut u8,
-    masked: bool,
+    rules: Rules,
 ) -> Result<Option<Head>, ProtocolError> {
     let before = usize::from(*len);
     if before == 0
-        && let Some(head) = parse(input.as_slice(), masked)?
+        && let Some(head) = parse(input.as_slice(), rules)?
     {
         input.take(head.size);
         return Ok(Some(head));
@@ -304,7 +342,7 @@ fn take_head(
         *to = *from;
     }
     let bytes = spilled.get(..before + count).unwrap_or_default();
-    let Some(head) = parse(bytes, masked)? else {
+    let Some(head) = parse(bytes, rules)? else {
         // No head is longer than the room, so this is all there was.
         input.take(count);
         *len = (before + count) as u8;
@@ -316,11 +354,13 @@ fn take_head(
 
 /// Parses a head; `None` while bytes are missing. Each byte is judged as soon as it is there, in order, so that
 /// the verdict does not depend on how the bytes were cut.
-fn parse(bytes: &[u8], masked: bool) -> Result<Option<Head>, ProtocolError> {
+fn parse(bytes: &[u8], rules: Rules) -> Result<Option<Head>, ProtocolError> {
     let Some((&first, rest)) = bytes.split_first() else {
         return Ok(None);
     };
-    if first & RESERVED != 0 {
+    // Continuations and control frames never carry the bit. [RFC 7692, 6.1]
+    let deflated = rules.deflates && matches!(first & !FIN, 0x41 | 0x42);
+    if first & RESERVED != 0 && !deflated {
         return Err(ProtocolError::ReservedBits);
     }
     let opcode = Opcode::parse(first & 0x0f).ok_or(ProtocolError::Opcode)?;
@@ -332,7 +372,7 @@ fn parse(bytes: &[u8], masked: bool) -> Result<Option<Head>, ProtocolError> {
     let Some((&second, rest)) = rest.split_first() else {
         return Ok(None);
     };
-    if (second & MASKED != 0) != masked {
+    if (second & MASKED != 0) != rules.masked {
         return Err(ProtocolError::Masking);
     }
     let short = second & !MASKED;
@@ -362,7 +402,7 @@ fn parse(bytes: &[u8], masked: bool) -> Result<Option<Head>, ProtocolError> {
         }
         _ => (u64::from(short), rest),
     };
-    let (key, rest) = if masked {
+    let (key, rest) = if rules.masked {
         let Some((key, rest)) = rest.split_first_chunk() else {
             return Ok(None);
         };
@@ -373,6 +413,7 @@ fn parse(bytes: &[u8], masked: bool) -> Result<Option<Head>, ProtocolError> {
     Ok(Some(Head {
         opcode,
         last,
+        deflated,
         length,
         key,
         size: bytes.len() - rest.len(),
@@ -382,7 +423,11 @@ fn parse(bytes: &[u8], masked: bool) -> Result<Option<Head>, ProtocolError> {
 /// Returns what stands before an unmasked payload of `length` bytes, and how many bytes of it count.
 #[inline]
 pub(crate) fn head(opcode: Opcode, length: usize) -> ([u8; 10], u8) {
-    let first = opcode.first_byte();
+    head_behind(opcode.first_byte(), length)
+}
+
+#[inline]
+fn head_behind(first: u8, length: usize) -> ([u8; 10], u8) {
     match length {
         0..=125 => ([first, length as u8, 0, 0, 0, 0, 0, 0, 0, 0], 2),
         126..=0xffff => {
@@ -399,8 +444,24 @@ pub(crate) fn head(opcode: Opcode, length: usize) -> ([u8; 10], u8) {
 /// Appends a whole frame, masked if there is a key.
 #[inline]
 pub(crate) fn encode(opcode: Opcode, payload: &[u8], key: Option<[u8; 4]>, bytes: &mut Vec<u8>) {
+    encode_behind(opcode.first_byte(), payload, key, bytes);
+}
+
+/// Appends a whole message whose payload is compressed.
+pub(crate) fn encode_deflated(
+    binary: bool,
+    payload: &[u8],
+    key: Option<[u8; 4]>,
+    bytes: &mut Vec<u8>,
+) {
+    let first = Opcode::of_message(binary).first_byte() | DEFLATED;
+    encode_behind(first, payload, key, bytes);
+}
+
+#[inline]
+fn encode_behind(first: u8, payload: &[u8], key: Option<[u8; 4]>, bytes: &mut Vec<u8>) {
     bytes.reserve(payload.len() + LONGEST_HEAD);
-    let (head, len) = head(opcode, payload.len());
+    let (head, len) = head_behind(first, payload.len());
     let start = bytes.len();
     // All ten bytes and then a cut: a copy of fixed length is two instructions.
     bytes.extend_from_slice(&head);
@@ -422,9 +483,14 @@ pub(crate) fn encode(opcode: Opcode, payload: &[u8], key: Option<[u8; 4]>, bytes
 mod tests {
     use super::*;
 
+    const PLAIN: Rules = Rules {
+        masked: false,
+        deflates: false,
+    };
+
     fn check(bytes: &[u8], expected: Result<Option<(Opcode, bool, u64)>, ProtocolError>) {
         let found =
-            parse(bytes, false).map(|head| head.map(|head| (head.opcode, head.last, head.length)));
+            parse(bytes, PLAIN).map(|head| head.map(|head| (head.opcode, head.last, head.length)));
         assert_eq!(found, expected, "{bytes:x?}");
     }
 
@@ -462,7 +528,29 @@ mod tests {
         check(&[0x09], Err(ProtocolError::ControlFrame));
         check(&[0x89, 126], Err(ProtocolError::ControlFrame));
         check(&[0x81, 0x80], Err(ProtocolError::Masking));
-        assert_eq!(parse(&[0x81, 0], true), Err(ProtocolError::Masking));
+        let masked = Rules {
+            masked: true,
+            ..PLAIN
+        };
+        assert_eq!(parse(&[0x81, 0], masked), Err(ProtocolError::Masking));
+    }
+
+    #[test]
+    fn the_bit_of_a_compressed_message_stands_where_it_was_agreed_and_begins() {
+        let agreed = Rules {
+            deflates: true,
+            ..PLAIN
+        };
+        for first in 0..=u8::MAX {
+            let may_stand = matches!(first, 0x01 | 0x02 | 0x41 | 0x42 | 0x81 | 0x82 | 0xc1 | 0xc2);
+            let deflated = matches!(parse(&[first, 0], agreed), Ok(Some(head)) if head.deflated);
+            assert_eq!(deflated, may_stand && first & DEFLATED != 0, "{first:x}");
+            if first & RESERVED != 0 {
+                let refused = Err(ProtocolError::ReservedBits);
+                assert_eq!(parse(&[first, 0], PLAIN), refused, "{first:x}");
+                assert_eq!(parse(&[first], agreed).is_err(), !may_stand, "{first:x}");
+            }
+        }
     }
 
     #[test]

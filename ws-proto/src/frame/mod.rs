@@ -39,6 +39,8 @@ pub(crate) enum Piece<'b> {
         kind: Kind,
         /// Whether it is the last of its message.
         last: bool,
+        /// Whether it begins a compressed message.
+        deflated: bool,
         /// Bytes announced, zero if none are.
         length: u64,
     },
@@ -64,6 +66,13 @@ impl Decoder {
         match version.framing() {
             Framing::Hybi => Self::Hybi(hybi::Decoder::new(masked)),
             Framing::Hixie => Self::Hixie(hixie::Decoder::new(version.has_closing_handshake())),
+        }
+    }
+
+    /// Takes compressed messages from now on. Only hybi has them.
+    pub(crate) const fn allow_deflate(&mut self) {
+        if let Self::Hybi(decoder) = self {
+            decoder.allow_deflate();
         }
     }
 

@@ -1,6 +1,7 @@
 //! The handshake of hybi-07, hybi-08 and RFC 6455: one key, one digest.
 //! Knows no subprotocol rules and no extra headers: who calls has checked them.
 
+use crate::deflate::negotiate::{self, Answered};
 use crate::digest;
 use crate::error::Refusal;
 use crate::head::{Request, protocol_header};
@@ -23,7 +24,12 @@ pub(crate) fn check_key(request: &Request<'_>) -> Result<(), Refusal> {
 }
 
 /// Appends the answer's own lines, without the empty one. [RFC 6455, 4.2.2]
-pub(crate) fn write_answer(request: &Request<'_>, protocol: Option<&str>, bytes: &mut Vec<u8>) {
+pub(crate) fn write_answer(
+    request: &Request<'_>,
+    protocol: Option<&str>,
+    deflate: Option<&Answered>,
+    bytes: &mut Vec<u8>,
+) {
     bytes.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
     );
@@ -36,7 +42,12 @@ pub(crate) fn write_answer(request: &Request<'_>, protocol: Option<&str>, bytes:
             bytes,
         );
     }
-    // No Sec-WebSocket-Extensions: none is spoken, so every offer is declined by silence.
+    // Any other extension is declined by silence.
+    if let Some(answered) = deflate {
+        bytes.extend_from_slice(b"Sec-WebSocket-Extensions: ");
+        negotiate::write_answer(answered, bytes);
+        bytes.extend_from_slice(b"\r\n");
+    }
 }
 
 fn key<'a>(request: &Request<'a>) -> &'a [u8] {

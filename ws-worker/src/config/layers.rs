@@ -200,6 +200,7 @@ impl<'a> Layers<'a> {
             close_timeout: self
                 .duration("close_timeout")?
                 .unwrap_or(defaults.close_timeout),
+            deflate: None,
         })
     }
 
