@@ -90,6 +90,10 @@ pub(crate) struct Flags {
     opened: bool,
     /// Its deadline stands in the wheel and can only move away: see [`Client::is_calm`].
     pub(crate) calm: bool,
+    /// Its messages may come compressed.
+    deflates: bool,
+    /// It has room for context takeover, which is to be given back.
+    has_context: bool,
 }
 
 /// Where it stands.
@@ -440,6 +444,10 @@ impl Client {
     fn event(&mut self, cx: &mut Context<'_>, event: Option<Event<'_>>, share: &mut Share) {
         if let Some(Event::Message(message)) = event {
             share.messages = share.messages.saturating_sub(1);
+            if self.flags.deflates {
+                // A few bytes may have become many: its share is of what others wait for.
+                share.bytes = share.bytes.saturating_sub(message.payload().len());
+            }
             self.message(cx, message);
         }
         if cx.out.len() > HIGH_MARK {
@@ -564,7 +572,10 @@ impl Client {
         let Phase::Opening(opening) = &mut self.phase else {
             return;
         };
-        match opening.accept(cx.now, accept, limits, cx.out) {
+        let takeover = (limits.deflate).is_some_and(|deflate| deflate.takeover);
+        self.flags.has_context = takeover && process.take_context();
+        let has_context = self.flags.has_context;
+        match opening.accept(cx.now, accept, limits, has_context, cx.out) {
             Ok(true) => self.open(cx),
             Ok(false) => {}
             Err(error) => {
@@ -631,6 +642,11 @@ impl Client {
             self.flags.broken = true;
             return;
         };
+        let deflate = connection.deflate();
+        self.flags.deflates = deflate.is_some();
+        if !deflate.is_some_and(|deflate| deflate.has_context()) {
+            self.return_context(cx.process);
+        }
         self.phase = Phase::Open(connection);
         self.cold = cold;
         self.flags.opened = true;
@@ -861,6 +877,7 @@ impl Client {
             self.flags.opened = false;
             cx.process.counters.closed.one();
         }
+        self.return_context(cx.process); // The connection has forgotten already.
         self.linger(cx);
     }
 
@@ -975,11 +992,18 @@ impl Client {
     pub(crate) fn settle_accounts(&mut self, process: &Process) {
         process.counters.memory.subtract(self.accounted);
         self.accounted = 0;
+        self.return_context(process);
         if let Phase::Opening(opening) = &mut self.phase {
             opening.uncount(process);
         }
         if let Some(address) = self.counted_peer.take() {
             process.uncount_peer(*address);
+        }
+    }
+
+    fn return_context(&mut self, process: &Process) {
+        if std::mem::take(&mut self.flags.has_context) {
+            process.return_context();
         }
     }
 
@@ -1052,7 +1076,8 @@ impl Lent for Lending<'_> {
             self.router.send_behind(self.id, message.into_owned());
             return Ok(());
         }
-        if message.payload().len() < LARGE {
+        let length = message.payload().len();
+        if length < LARGE || self.connection.compresses(length) {
             self.connection
                 .send(self.now, message, self.out)
                 .map_err(SendError::from)?;

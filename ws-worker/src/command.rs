@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
-use ws_proto::{CloseCode, Framing, Message, Rejection, Version};
+use ws_proto::{CloseCode, Framing, Message, Output, Rejection, Variant, Version};
 
 /// Names one accepted socket, never used again: boot mark, thread, slot, and 128 random bits. 32 URL-safe characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,12 +83,13 @@ impl FromStr for SocketId {
     }
 }
 
-/// One message for many sockets on any thread, framed at most once per framing.
+/// One message for many sockets on any thread, framed and compressed at most once.
 #[derive(Debug)]
 pub struct Broadcast {
     message: Message<'static>,
     hybi: OnceLock<Arc<[u8]>>,
     hixie: OnceLock<Arc<[u8]>>,
+    deflated: OnceLock<Arc<[u8]>>,
 }
 
 impl Broadcast {
@@ -99,6 +100,7 @@ impl Broadcast {
             message,
             hybi: OnceLock::new(),
             hixie: OnceLock::new(),
+            deflated: OnceLock::new(),
         }
     }
 
@@ -108,9 +110,23 @@ impl Broadcast {
         &self.message
     }
 
-    /// Returns the whole frame. Empty where the framing has no such message; `Connection::admits` said so before.
-    #[must_use]
-    pub fn bytes(&self, framing: Framing) -> &Arc<[u8]> {
+    /// Returns the whole frame as `Connection::admits` said it is for a peer; `out` has what compresses. Empty where the
+    /// framing has no such message, which it said as well.
+    pub fn bytes(&self, variant: Variant, out: &mut Output) -> &Arc<[u8]> {
+        match variant {
+            Variant::Plain(framing) => self.plain(framing),
+            Variant::Deflated => self.deflated.get_or_init(|| {
+                let mut bytes = Vec::new();
+                if out.deflate(&self.message, &mut bytes) {
+                    bytes.into()
+                } else {
+                    Arc::clone(self.plain(Framing::Hybi))
+                }
+            }),
+        }
+    }
+
+    fn plain(&self, framing: Framing) -> &Arc<[u8]> {
         let cell = match framing {
             Framing::Hybi => &self.hybi,
             Framing::Hixie => &self.hixie,

@@ -55,6 +55,8 @@ pub struct Counters {
     pub handshakes: Gauge,
     /// Bytes of all buffers that a peer can make grow: unread, unfinished, queued, unsent. Bounded by `memory`.
     pub memory: Gauge,
+    /// Sockets whose compression remembers messages: context takeover was agreed. Bounded by `deflate_memory`.
+    pub contexts: Gauge,
     /// Sockets opened.
     pub opened: Counter,
     /// Sockets ended after they were open.

@@ -176,12 +176,13 @@ impl Opening {
         Ok((decision, route.id))
     }
 
-    /// Answers 101; true if it is open already.
+    /// Answers 101; true if it is open already. `has_context` says that there is room for context takeover.
     pub(crate) fn accept(
         &mut self,
         now: Instant,
         accept: Accept,
         limits: Arc<Limits>,
+        has_context: bool,
         out: &mut Output,
     ) -> Result<bool, SendError> {
         let forwarded = self.forwarded.as_mut();
@@ -190,7 +191,7 @@ impl Opening {
             headers: accept.headers,
             secure: forwarded.as_ref().is_some_and(|forwarded| forwarded.secure),
             host: forwarded.and_then(|forwarded| forwarded.host.take()),
-            deflate_takeover: false,
+            deflate_takeover: has_context,
         };
         self.handshake.accept(now, &answer, limits, out)?;
         self.protocol = answer.protocol;

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use ws_proto::DeflateParameters;
 
 /// One process.
 #[derive(Debug)]
@@ -69,6 +70,21 @@ impl Process {
     #[inline]
     pub(crate) fn is_out_of_memory(&self) -> bool {
         self.counters.memory.get() > self.out_of_memory
+    }
+
+    /// Takes room for what compression remembers of one socket; false if `deflate_memory` is used up.
+    pub(crate) fn take_context(&self) -> bool {
+        let most = self.config.bounds.deflate_memory / DeflateParameters::CONTEXT;
+        let has_room = self.counters.contexts.add(1) <= most;
+        if !has_room {
+            self.counters.contexts.subtract(1);
+        }
+        has_room
+    }
+
+    /// Gives it back.
+    pub(crate) fn return_context(&self) {
+        self.counters.contexts.subtract(1);
     }
 
     /// Counts a socket of this address; false if it has its share already.

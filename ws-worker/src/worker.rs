@@ -730,9 +730,8 @@ impl Worker {
             let Phase::Open(connection) = &client.phase else {
                 continue;
             };
-            let framing = match connection.admits(framed.binary, 0) {
-                Ok(Variant::Plain(framing)) => framing,
-                Ok(Variant::Deflated) => Framing::Hybi, // Which everybody may be sent.
+            let variant = match connection.admits(framed.binary, framed.longest) {
+                Ok(variant) => variant,
                 Err(ws_proto::SendError::NoBinary) => {
                     counted.unsupported += 1;
                     continue;
@@ -755,7 +754,7 @@ impl Worker {
                 });
                 continue;
             }
-            let (joined, frames) = framed.get(framing);
+            let (joined, frames) = framed.get(variant, &mut self.out);
             let verdict = client.write_shared(&mut context!(self), joined, frames);
             counted.queued += 1;
             self.finish(entry, verdict);
@@ -1015,12 +1014,15 @@ impl Worker {
     }
 }
 
-/// A batch as it goes out in each framing, made when the first client of that framing hears it.
+/// A batch as it goes out in each variant, made when the first client of that variant hears it.
 struct FramedBatch<'a> {
     messages: &'a [Arc<Broadcast>],
     binary: bool,
+    /// The longest payload decides whether compression is worth it.
+    longest: usize,
     hybi: Option<Framed>,
     hixie: Option<Framed>,
+    deflated: Option<Framed>,
 }
 
 struct Framed {
@@ -1033,25 +1035,31 @@ impl<'a> FramedBatch<'a> {
         let binary = messages
             .first()
             .is_some_and(|message| message.message().is_binary());
+        let lengths = messages
+            .iter()
+            .map(|message| message.message().payload().len());
         Self {
             messages,
             binary,
+            longest: lengths.max().unwrap_or_default(),
             hybi: None,
             hixie: None,
+            deflated: None,
         }
     }
 
     /// Returns all bytes, and the frames they are made of.
-    fn get(&mut self, framing: Framing) -> (&[u8], &[Arc<[u8]>]) {
+    fn get(&mut self, variant: Variant, out: &mut Output) -> (&[u8], &[Arc<[u8]>]) {
         let messages = self.messages;
-        let cell = match framing {
-            Framing::Hybi => &mut self.hybi,
-            Framing::Hixie => &mut self.hixie,
+        let cell = match variant {
+            Variant::Plain(Framing::Hybi) => &mut self.hybi,
+            Variant::Plain(Framing::Hixie) => &mut self.hixie,
+            Variant::Deflated => &mut self.deflated,
         };
         let framed = cell.get_or_insert_with(|| {
             let frames: Vec<Arc<[u8]>> = messages
                 .iter()
-                .map(|message| Arc::clone(message.bytes(framing)))
+                .map(|message| Arc::clone(message.bytes(variant, out)))
                 .collect();
             let joined = if frames.len() > 1 {
                 frames.concat()

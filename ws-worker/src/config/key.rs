@@ -151,10 +151,10 @@ pub(crate) static KEYS: &[Key] = {
         key("max_per_peer", Top, Limits, CountOrOff(SOME), "off", "Sockets of one peer address"),
         key("memory", Top, Limits, Size { min: 1024 * 1024 }, "256MiB", "All buffers of all sockets together"),
         key("max_control_body", Top, Limits, Size { min: 1 }, "16MiB", "A control request's body"),
-        key("deflate", Anywhere, Limits, Switch, "true", "Compression, where a client offers it (nothing is negotiated yet)"),
+        key("deflate", Anywhere, Limits, Switch, "true", "Compression, where a client offers it"),
         key("deflate_min", Anywhere, Limits, Size { min: 0 }, "128B", "Smaller messages are not compressed"),
-        key("deflate_takeover", Anywhere, Limits, Switch, "false", "Whether a socket keeps its own compressor"),
-        key("deflate_memory", Top, Limits, Size { min: 0 }, "64MiB", "All such compressors together"),
+        key("deflate_takeover", Anywhere, Limits, Switch, "false", "Whether a socket's messages are remembered to compress the next ones"),
+        key("deflate_memory", Top, Limits, Size { min: 0 }, "64MiB", "What is remembered of all sockets together"),
 
         key("path", Route, FileOnly, Text, "", "A path and what lies below it"),
         key("handler", Anywhere, FileOnly, Text, "", "What answers instead of an app: \"echo\" or \"chat\""),

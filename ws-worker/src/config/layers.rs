@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use ws_proto::{HeadLimits, Limits, Versions};
+use ws_proto::{DeflateLimits, HeadLimits, Limits, Versions};
 
 /// Where a worker listens unless told otherwise.
 const LISTEN: &str = "127.0.0.1:9000";
@@ -144,6 +144,9 @@ impl<'a> Layers<'a> {
             max_control_body: self
                 .size("max_control_body")?
                 .unwrap_or(defaults.max_control_body),
+            deflate_memory: self
+                .size("deflate_memory")?
+                .unwrap_or(defaults.deflate_memory),
         })
     }
 
@@ -200,8 +203,20 @@ impl<'a> Layers<'a> {
             close_timeout: self
                 .duration("close_timeout")?
                 .unwrap_or(defaults.close_timeout),
-            deflate: None,
+            deflate: self.deflate()?,
         })
+    }
+
+    fn deflate(&self) -> Result<Option<DeflateLimits>, Wrong> {
+        let defaults = DeflateLimits::default();
+        let limits = DeflateLimits {
+            min: self.size("deflate_min")?.unwrap_or(defaults.min),
+            takeover: self
+                .read("deflate_takeover", read::switch)?
+                .unwrap_or(defaults.takeover),
+        };
+        let is_on = self.read("deflate", read::switch)?.unwrap_or(true);
+        Ok(is_on.then_some(limits))
     }
 
     pub(crate) fn fill_hooks(&self, hooks: &mut Hooks) -> Result<(), Wrong> {

@@ -153,6 +153,9 @@ pub struct Bounds {
     pub max_per_peer: Option<usize>,
     /// A control request's body, bytes; 16 MiB.
     pub max_control_body: usize,
+    /// Bytes that compression with context takeover may remember of all sockets; 64 MiB. A socket that finds no room is
+    /// compressed without.
+    pub deflate_memory: usize,
 }
 
 impl Default for Bounds {
@@ -165,6 +168,7 @@ impl Default for Bounds {
             memory: 256 * 1024 * 1024,
             max_per_peer: None,
             max_control_body: 16 * 1024 * 1024,
+            deflate_memory: 64 * 1024 * 1024,
         }
     }
 }
