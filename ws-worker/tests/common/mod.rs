@@ -1,5 +1,11 @@
 //! A blocking client of any version for the loopback tests, on ws-proto's client role. Every wait has a deadline.
-#![allow(dead_code, reason = "each test binary uses its part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "each test binary uses its part of it, and one that cannot go on says so by panicking"
+)]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
