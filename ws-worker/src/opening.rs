@@ -46,6 +46,8 @@ pub(crate) struct Opening {
     asked: bool,
     /// It is counted among the handshakes in flight.
     counted: bool,
+    /// The loop has it in its list of them.
+    listed: bool,
     /// The head is whole: what remains is up to the handler, or hixie-76's eight bytes.
     answered: bool,
     route: RouteId,
@@ -70,6 +72,7 @@ impl Opening {
             stage: Stage::Receiving,
             asked: false,
             counted: false,
+            listed: false,
             answered: false,
             route: RouteId(0),
             counted_peer: None,
@@ -314,8 +317,9 @@ impl Opening {
         }
     }
 
-    pub(crate) fn is_counted(&self) -> bool {
-        self.counted
+    /// Returns once, when it is counted, that it is to be listed among those in flight.
+    pub(crate) fn list(&mut self) -> bool {
+        self.counted && !std::mem::replace(&mut self.listed, true)
     }
 
     /// It is in flight no more.

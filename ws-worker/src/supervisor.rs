@@ -3,6 +3,7 @@
 use crate::command::{Action, Broadcast, Command, LateDecision, RouteId, Scope, SocketId};
 use crate::config::{Address, Config, Listener, Route, Target};
 use crate::control::Control;
+use crate::counters::{Counters, Gauge};
 use crate::handler::{Chat, Echo, Handler, SaysVersion};
 use crate::hook::{HookHandler, Permits, Pool};
 use crate::listener::{Acceptor, Bound, Spare, bind};
@@ -73,6 +74,12 @@ impl Handle {
             mailboxes: Arc::clone(&router.mailboxes),
             process: Arc::clone(&router.process),
         }
+    }
+
+    /// Returns what is counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.process.counters
     }
 
     fn one(&self, id: SocketId, action: Action) {
@@ -314,6 +321,17 @@ impl Running {
                 Err(_) => return Err(StartError::System(io::Error::other("a loop panicked"))),
             }
         }
+        let counters = &self.handle.process.counters;
+        let left = [
+            &counters.connections,
+            &counters.handshakes,
+            &counters.memory,
+        ];
+        debug_assert_eq!(
+            left.map(Gauge::get),
+            [0; 3],
+            "connections, handshakes and memory of nobody"
+        );
         Ok(())
     }
 }

@@ -100,7 +100,7 @@ pub(crate) struct Worker {
     due: Vec<Entry>,
     /// Clients whose share of a turn was used up.
     awake: VecDeque<Entry>,
-    /// Handshakes in the order of their accept, the oldest first to make room.
+    /// Handshakes in the order of their first byte, the oldest first to make room.
     openings: VecDeque<Entry>,
     audience: Vec<u32>,
     scratch: Vec<u8>,
@@ -340,7 +340,7 @@ impl Worker {
         };
         self.finish(entry, verdict);
         if self.process.counters.handshakes.get() > self.max_handshakes {
-            self.make_room();
+            self.bound_handshakes(entry);
         }
     }
 
@@ -443,18 +443,39 @@ impl Worker {
         }
     }
 
-    /// Refuses the oldest handshake whose head is not whole: who speaks at once shall not wait behind who does not.
-    fn make_room(&mut self) {
+    /// Lists a handshake that has begun to speak; if it is one too many, somebody has to go.
+    fn bound_handshakes(&mut self, entry: Entry) {
+        let Some(client) = self.clients.get_mut(entry) else {
+            return;
+        };
+        let Phase::Opening(opening) = &mut client.phase else {
+            return;
+        };
+        if !opening.list() {
+            return;
+        }
+        while let Some(first) = self.openings.front()
+            && !is_evictable(&mut self.clients, *first)
+        {
+            self.openings.pop_front();
+        }
+        self.openings.push_back(entry);
+        if self.process.counters.handshakes.get() > self.process.config.bounds.max_handshakes {
+            self.make_room(entry);
+        }
+    }
+
+    /// Refuses the oldest handshake whose head is not whole, since who speaks at once shall not wait behind who does not; if
+    /// all heads are whole, the newcomer.
+    fn make_room(&mut self, newcomer: Entry) {
+        let mut leaves = newcomer;
         while let Some(entry) = self.openings.pop_front() {
-            if let Some(client) = self.clients.get_mut(entry)
-                && let Phase::Opening(opening) = &client.phase
-                && opening.is_counted()
-                && opening.is_evictable()
-            {
-                let verdict = client.evict(&mut context!(self));
-                return self.finish(entry, verdict);
+            if is_evictable(&mut self.clients, entry) {
+                leaves = entry;
+                break;
             }
         }
+        self.step(leaves, |client, cx| ((), client.evict(cx)));
     }
 
     fn accept(&mut self, number: usize) {
@@ -516,13 +537,6 @@ impl Worker {
         }
         let deadline = client.poll_timeout(&self.process.config);
         self.timers.arm(entry, &mut client.armed, deadline);
-        while let Some(first) = self.openings.front() {
-            match self.clients.get_mut(*first) {
-                Some(client) if matches!(client.phase, Phase::Opening(_)) => break,
-                _ => self.openings.pop_front(),
-            };
-        }
-        self.openings.push_back(entry);
     }
 
     fn mail(&mut self) {
@@ -1012,6 +1026,12 @@ impl Worker {
         }
         late || idle
     }
+}
+
+fn is_evictable(clients: &mut Clients, entry: Entry) -> bool {
+    clients.get_mut(entry).is_some_and(
+        |client| matches!(&client.phase, Phase::Opening(opening) if opening.is_evictable()),
+    )
 }
 
 /// A batch as it goes out in each variant, made when the first client of that variant hears it.

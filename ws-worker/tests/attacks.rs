@@ -1,0 +1,140 @@
+//! What hostile peers do to an embedded worker, where no request from outside could show it so exactly.
+
+mod common;
+
+use common::{Message, PATIENCE, Version, ask, open, tcp, wait_for};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+use ws_proto::ClientOptions;
+use ws_worker::handler::Echo;
+use ws_worker::{
+    Accept, ClosedBy, Connecting, Decision, End, Handler, LateDecision, Running, Socket, SocketId,
+    Worker,
+};
+
+fn started(builder: ws_worker::Builder) -> (Running, SocketAddr) {
+    let running = builder.listen("127.0.0.1:0").start().expect("it starts");
+    let address = running.addresses()[0];
+    (running, address)
+}
+
+/// Returns how many of these have an answer or their end.
+fn answered(streams: &[TcpStream]) -> usize {
+    let is_answered = |stream: &&TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        !matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    };
+    streams.iter().filter(is_answered).count()
+}
+
+/// Never decides; says who asked and who was lost.
+struct Undecided(Sender<(SocketId, Option<ClosedBy>)>);
+
+impl Handler for Undecided {
+    fn on_connect(&mut self, request: &Connecting<'_>) -> Decision {
+        self.0.send((request.id(), None)).unwrap();
+        Decision::Later
+    }
+
+    fn on_open(&mut self, _: &mut Socket<'_>) {
+        panic!("as asked");
+    }
+
+    fn on_lost(&mut self, id: SocketId, end: &End<'_>) {
+        // The test may be over.
+        let _ = self.0.send((id, Some(end.by)));
+    }
+}
+
+#[test]
+fn handshakes_that_wait_for_a_decision_are_bounded_too() {
+    let (sender, told) = channel();
+    let sender = Mutex::new(sender);
+    let (_running, address) = started(
+        Worker::builder()
+            .route("/", move || Undecided(sender.lock().unwrap().clone()))
+            .configure(|config| {
+                config.bounds.max_handshakes = 4;
+                config.head.handshake_timeout = Duration::from_secs(60);
+            }),
+    );
+    let head = "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let waiting: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = tcp(address);
+            stream.write_all(head.as_bytes()).unwrap();
+            assert_eq!(told.recv_timeout(PATIENCE).unwrap().1, None);
+            stream
+        })
+        .collect();
+    let answer = ask(address, ClientOptions::new(Version::Rfc6455, "h", "/"))
+        .err()
+        .unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: "),
+        "{answer}"
+    );
+    let (asked, _) = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(
+        told.recv_timeout(PATIENCE).unwrap(),
+        (asked, Some(ClosedBy::Worker))
+    );
+    assert_eq!(answered(&waiting), 0);
+}
+
+#[test]
+fn who_was_silent_while_others_were_turned_away_is_bounded_later() {
+    let (_running, address) = started(Worker::builder().route("/", || Echo).configure(|config| {
+        config.bounds.max_handshakes = 4;
+        config.head.handshake_timeout = Duration::from_secs(60);
+    }));
+    let mut silent: Vec<_> = (0..20).map(|_| tcp(address)).collect();
+    let mut speaking: Vec<_> = (0..10).map(|_| tcp(address)).collect();
+    for stream in &mut speaking {
+        stream.write_all(b"GET").unwrap();
+    }
+    wait_for("six to be turned away", || answered(&speaking) == 6);
+    for stream in &mut silent {
+        stream.write_all(b"GET").unwrap();
+    }
+    wait_for("all but four to be turned away", || {
+        answered(&speaking) + answered(&silent) == 26
+    });
+    let mut client = open(address, Version::Rfc6455, "/");
+    client.text("quick");
+    assert_eq!(client.receive_text(), "quick");
+}
+
+#[test]
+fn a_panic_behind_a_late_decision_costs_its_client_and_nobody_else() {
+    let (sender, told) = channel();
+    let sender = Mutex::new(sender);
+    let (running, address) = started(
+        Worker::builder()
+            .route("/late", move || Undecided(sender.lock().unwrap().clone()))
+            .route("/", || Echo),
+    );
+    let mut bystander = open(address, Version::Rfc6455, "/");
+    for version in Version::ALL {
+        std::thread::scope(|scope| {
+            let client = scope.spawn(move || {
+                let mut stream = match ask(address, ClientOptions::new(version, "h", "/late")) {
+                    Ok(client) => client.stream,
+                    Err(_) => return,
+                };
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+            let (id, _) = told.recv_timeout(PATIENCE).unwrap();
+            let accept = LateDecision::Accept(Accept::default());
+            running.handle().decide(id, accept);
+            client.join().unwrap();
+        });
+        bystander.send(Message::text(version.name()));
+        assert_eq!(bystander.receive_text(), version.name());
+    }
+    assert_eq!(running.handle().counters().panics.get(), 5);
+}
