@@ -339,9 +339,7 @@ impl Worker {
             Err(_) => self.panicked(entry),
         };
         self.finish(entry, verdict);
-        if self.process.counters.handshakes.get() > self.max_handshakes {
-            self.bound_handshakes(entry);
-        }
+        self.bound_handshakes(entry);
     }
 
     fn panicked(&mut self, entry: Entry) -> Verdict {
@@ -610,10 +608,11 @@ impl Worker {
                 return;
             }
             Action::Decide(id, decision) => {
-                if let Some(client) = self.clients.find(id) {
-                    let entry = client.entry;
-                    client.decide_late(&mut context!(self), *decision);
-                    self.serve(entry);
+                if let Some(entry) = self.clients.find(id).map(|client| client.entry) {
+                    self.step(entry, |client, cx| {
+                        client.decide_late(cx, *decision);
+                        ((), client.serve(cx))
+                    });
                 }
                 return;
             }
@@ -769,9 +768,10 @@ impl Worker {
                 continue;
             }
             let (joined, frames) = framed.get(variant, &mut self.out);
-            let verdict = client.write_shared(&mut context!(self), joined, frames);
             counted.queued += 1;
-            self.finish(entry, verdict);
+            self.step(entry, |client, cx| {
+                ((), client.write_shared(cx, joined, frames))
+            });
         }
         self.audience = audience;
         counted
