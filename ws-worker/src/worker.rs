@@ -923,18 +923,36 @@ impl Worker {
         }
         let since = *self.starved_since.get_or_insert(self.now);
         if since + STARVED_LIMIT <= self.now {
-            // Unfinished messages may hold it all, and nobody is read who could finish one.
-            let largest = self
-                .clients
-                .iter()
-                .max_by_key(|client| client.held())
-                .map(|client| client.entry);
-            if let Some(entry) = largest {
+            self.give_way();
+            self.starved_since = Some(since + STARVED_TICK); // One a tick: it may have been enough.
+        }
+    }
+
+    /// Has the one go who holds most: unfinished messages may hold it all, and nobody is read who could finish one; or
+    /// messages that an app does not take. Whoever holds less than everybody might is not to blame.
+    fn give_way(&mut self) {
+        let bounds = &self.process.config.bounds;
+        let fair = bounds.memory / bounds.max_connections.max(1) / 2;
+        let client = self
+            .clients
+            .iter()
+            .map(|client| (client.held(), client.entry))
+            .filter(|(held, _)| *held > fair)
+            .max_by_key(|(held, _)| *held);
+        let queue = self
+            .hooks
+            .borrow()
+            .longest_queue()
+            .filter(|(held, _)| *held > fair);
+        match (client, queue) {
+            (Some((held, entry)), queue) if queue.is_none_or(|(queued, _)| queued <= held) => {
                 self.step(entry, |client, cx| {
                     client.drop_now(cx, Drop::Starved);
                     ((), Verdict::Leaves)
                 });
             }
+            (_, Some((_, key))) => self.hooks.borrow_mut().give_way(&mut turn!(self), key),
+            (_, None) => {}
         }
     }
 

@@ -188,14 +188,26 @@ impl Member {
         self.queue.len() <= hooks.queue_messages / 2 && self.queued <= hooks.queue_bytes / 2
     }
 
-    /// Gives up on everything queued. Returns how many messages that were.
+    /// Gives up on everything queued but what is on its way. Returns how many messages that were.
     pub(crate) fn abandon(&mut self, by: ClosedBy) -> u64 {
-        let count = self.queue.len() as u64;
-        self.queue = VecDeque::new();
-        self.queued = 0;
+        let rest = self.queue.split_off(self.on_its_way());
+        let count = rest.len() as u64;
+        self.queued -= rest.iter().map(|m| m.payload().len()).sum::<usize>();
+        self.queue.shrink_to_fit();
         self.undelivered += count;
         self.failed = Some(by);
         count
+    }
+
+    /// Returns how many bytes [`abandon`](Self::abandon) would give back.
+    pub(crate) fn abandonable(&self) -> usize {
+        let kept = self.queue.iter().take(self.on_its_way());
+        self.queued - kept.map(|message| message.payload().len()).sum::<usize>()
+    }
+
+    /// Returns how many messages an answer is awaited for: none or one.
+    fn on_its_way(&self) -> usize {
+        usize::from(matches!(self.wait, Wait::Answer(_))).min(self.queue.len())
     }
 
     /// Returns how many messages wait.
@@ -298,6 +310,13 @@ impl Members {
 
     pub(crate) fn len(&self) -> usize {
         self.slab.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Member)> {
+        self.slab.iter().map(|(index, member)| {
+            let serial = member.serial;
+            (Key { serial, index }, &**member)
+        })
     }
 
     /// Takes them all.

@@ -330,6 +330,14 @@ impl Pool {
         self.charged = held;
     }
 
+    /// Returns who has most bytes of messages queued, and how many.
+    pub(crate) fn longest_queue(&self) -> Option<(usize, Key)> {
+        let queues = self.members.iter();
+        queues
+            .map(|(key, member)| (member.abandonable(), key))
+            .max_by_key(|(bytes, _)| *bytes)
+    }
+
     /// Returns whether nothing is owed to any app but news of a start.
     pub(crate) fn is_idle(&self) -> bool {
         self.members.len() == self.starts

@@ -293,6 +293,18 @@ impl Pool {
         self.fail(turn.router, key, code, reason, ClosedBy::Worker);
     }
 
+    /// Gives up what a socket has queued, since memory is short.
+    pub(crate) fn give_way(&mut self, turn: &mut Turn<'_>, key: Key) {
+        if let Some(member) = self.members.get_mut(key)
+            && !matches!(member.wait, Wait::Answer(_))
+        {
+            member.wait = Wait::Nothing; // Its place in line, or its pause, was for what is given up.
+        }
+        let code = CloseCode::TRY_AGAIN_LATER;
+        self.fail(turn.router, key, code, "out of memory", ClosedBy::Worker);
+        self.members.recount(key);
+    }
+
     fn fail_internal(&mut self, router: &mut Router, key: Key) {
         let reason = "the application failed";
         self.fail(router, key, CloseCode::INTERNAL, reason, ClosedBy::Worker);
