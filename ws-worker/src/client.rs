@@ -21,6 +21,9 @@ use ws_proto::{
 const TURN_BYTES: usize = 512 * 1024;
 /// Messages likewise.
 const TURN_MESSAGES: usize = 1024;
+/// Commands that may wait for the end of the turn before nobody's share is more than one message: each may be a broadcast,
+/// which costs as much as there are sockets.
+const TURN_COMMANDS: usize = 256;
 /// Payloads from this size are written from where they lie.
 const LARGE: usize = 16 * 1024;
 /// Bytes that are dropped of a client that was refused or has ended, before the socket is dropped as well.
@@ -449,6 +452,9 @@ impl Client {
                 share.bytes = share.bytes.saturating_sub(message.payload().len());
             }
             self.message(cx, message);
+            if cx.router.own.len() >= TURN_COMMANDS {
+                share.messages = 0;
+            }
         }
         if cx.out.len() > HIGH_MARK {
             if self

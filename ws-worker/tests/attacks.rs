@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 use ws_proto::ClientOptions;
-use ws_worker::handler::Echo;
+use ws_worker::handler::{Chat, Echo};
 use ws_worker::{
     Accept, ClosedBy, Connecting, Decision, End, Handler, LateDecision, Running, Socket, SocketId,
     Worker,
@@ -137,4 +137,22 @@ fn a_panic_behind_a_late_decision_costs_its_client_and_nobody_else() {
         assert_eq!(bystander.receive_text(), version.name());
     }
     assert_eq!(running.handle().counters().panics.get(), 5);
+}
+
+#[test]
+fn a_flood_of_broadcasts_loses_none_though_each_turn_takes_few() {
+    let (_running, address) = started(Worker::builder().route("/", || Chat));
+    let mut sender = open(address, Version::Rfc6455, "/");
+    let mut frames = Vec::new();
+    for number in 0..20_000 {
+        let text = format!("{number}");
+        frames.extend_from_slice(&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0]);
+        frames.extend_from_slice(text.as_bytes());
+    }
+    let mut stream = sender.stream.try_clone().unwrap();
+    let writer = std::thread::spawn(move || stream.write_all(&frames).unwrap());
+    for number in 0..20_000 {
+        assert_eq!(sender.receive_text(), number.to_string());
+    }
+    writer.join().unwrap();
 }
