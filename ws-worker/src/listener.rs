@@ -248,7 +248,14 @@ impl Spare {
         {
             turn_away(&mut stream);
         }
-        *self = Self::new();
+        self.refill();
+    }
+
+    /// Takes a descriptor back into reserve, if another thread was quicker to use the last one.
+    pub(crate) fn refill(&mut self) {
+        if self.0.is_none() {
+            *self = Self::new();
+        }
     }
 }
 

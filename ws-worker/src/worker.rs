@@ -38,6 +38,8 @@ const SCRATCH: usize = 64 * 1024;
 const EVENTS: usize = 1024;
 /// Clients accepted in one turn.
 const ACCEPTS: usize = 256;
+/// How often the log says that descriptors ran out.
+const ACCEPT_COMPLAINT: Duration = Duration::from_secs(60);
 /// How long accepting rests when descriptors ran out.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How often the budget is looked at while it stops everybody, and how long one client is stopped at most.
@@ -110,6 +112,8 @@ pub(crate) struct Worker {
     spare: Spare,
     /// When accepting may be tried again after descriptors ran out.
     accept_at: Option<Instant>,
+    /// Until when nothing more is said about that.
+    quiet_until: Instant,
     /// Since when the memory budget stops all reading.
     starved_since: Option<Instant>,
     drain: Option<Drain>,
@@ -190,6 +194,7 @@ impl Worker {
             random: Random::new(),
             spare,
             accept_at: None,
+            quiet_until: now,
             starved_since: None,
             drain: None,
             process,
@@ -488,6 +493,7 @@ impl Worker {
             else {
                 return;
             };
+            self.spare.refill();
             match acceptor.accept() {
                 Accepted::Client(stream, peer) => {
                     let proxy_protocol = acceptor.proxy_protocol;
@@ -497,7 +503,10 @@ impl Worker {
                 Accepted::Again => {}
                 Accepted::Exhausted(error) => {
                     self.process.counters.accept_errors.one();
-                    tracing::warn!(%error, "cannot accept, trying again in 100 ms or when a socket ends");
+                    if self.quiet_until <= self.now {
+                        self.quiet_until = self.now + ACCEPT_COMPLAINT;
+                        tracing::warn!(%error, "cannot accept, trying again every 100 ms and when a socket ends; said once a minute");
+                    }
                     self.spare.turn_away(acceptor);
                     acceptor.pending = true; // The edge does not come back by itself.
                     self.accept_at = Some(self.now + ACCEPT_REST);

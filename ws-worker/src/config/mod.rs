@@ -162,7 +162,8 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             max_connections: descriptor_limit().map_or(65_536, |limit| {
-                limit.saturating_sub(RESERVED_DESCRIPTORS).clamp(1, 65_536)
+                let reserved = RESERVED_DESCRIPTORS.min(limit / 2);
+                (limit - reserved).clamp(1, 65_536)
             }),
             max_handshakes: 1_024,
             memory: 256 * 1024 * 1024,
