@@ -44,7 +44,7 @@ const ACCEPT_COMPLAINT: Duration = Duration::from_secs(60);
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How often the budget is looked at while it stops everybody, and how long one client is stopped at most.
 const STARVED_TICK: Duration = Duration::from_millis(50);
-const STARVED_LIMIT: Duration = Duration::from_secs(5);
+const STARVED_LIMIT: Duration = Duration::from_millis(500);
 /// How often a drain closes its next few sockets.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// Broadcasts that are written together.
@@ -338,6 +338,10 @@ impl Worker {
             return;
         };
         client.flags.queued = false;
+        if self.starved_since.is_none() && self.process.is_out_of_memory() {
+            // Not at the end of the turn: until then everybody could take another share.
+            self.starved_since = Some(self.now);
+        }
         let mut cx = context!(self);
         let verdict = match catch_unwind(AssertUnwindSafe(|| client.serve(&mut cx))) {
             Ok(verdict) => verdict,

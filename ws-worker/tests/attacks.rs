@@ -5,8 +5,8 @@ mod common;
 use common::{Message, PATIENCE, Version, ask, open, tcp, wait_for};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 use ws_proto::ClientOptions;
 use ws_worker::handler::{Chat, Echo};
@@ -155,4 +155,54 @@ fn a_flood_of_broadcasts_loses_none_though_each_turn_takes_few() {
         assert_eq!(sender.receive_text(), number.to_string());
     }
     writer.join().unwrap();
+}
+
+/// Echoes, but for a text that stops the loop until the test lets it go on.
+struct Stopping(Arc<Barrier>);
+
+impl Handler for Stopping {
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: Message<'_>) {
+        if message.payload() == b"stop" {
+            self.0.wait();
+            self.0.wait();
+        }
+        Echo.on_message(socket, message);
+    }
+}
+
+#[test]
+fn the_budget_is_not_overdrawn_within_a_turn_and_who_holds_most_gives_way() {
+    const BUDGET: usize = 8 << 20;
+    let barrier = Arc::new(Barrier::new(2));
+    let shared = Arc::clone(&barrier);
+    let (running, address) = started(
+        Worker::builder()
+            .route("/", move || Stopping(Arc::clone(&shared)))
+            .configure(|config| config.bounds.memory = BUDGET),
+    );
+    let mut bystander = open(address, Version::Rfc6455, "/");
+    let mut greedy: Vec<_> = (0..100)
+        .map(|_| open(address, Version::Rfc6455, "/"))
+        .collect();
+    bystander.text("stop");
+    barrier.wait();
+    let mut waiting = 0;
+    for client in &mut greedy {
+        client.raw(&[0x82, 0xff, 0, 0, 0, 0, 0, 0x0f, 0, 0, 0, 0, 0, 0]);
+        client.stream.set_nonblocking(true).unwrap();
+        while let Ok(count) = client.stream.write(&[0; 65_536]) {
+            waiting += count;
+        }
+    }
+    assert!(waiting > 2 * BUDGET, "{waiting}");
+    barrier.wait();
+    assert_eq!(bystander.receive_text(), "stop");
+    let memory = || running.handle().counters().memory.get();
+    wait_for("the budget to be used up", || memory() > BUDGET / 10 * 9);
+    let most = memory();
+    assert!(most < BUDGET, "{most}");
+    bystander.text("once somebody has given way");
+    assert_eq!(bystander.receive_text(), "once somebody has given way");
+    drop(greedy);
+    wait_for("all of it to be given back", || memory() == 0);
 }

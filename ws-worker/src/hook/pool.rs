@@ -183,6 +183,7 @@ impl Pool {
             self.newcomers.push(key);
         }
         self.members.recount(key);
+        self.charge(); // At once: in one turn everybody may say much.
     }
 
     /// A client is gone, whether or not it was ever open.
@@ -320,6 +321,11 @@ impl Pool {
             self.pump(turn, app);
             self.trim(app);
         }
+        self.charge();
+    }
+
+    /// Tells the process how many bytes are held.
+    fn charge(&mut self) {
         let held = self.members.held + self.held;
         let memory = &self.process.counters.memory;
         if held >= self.charged {
