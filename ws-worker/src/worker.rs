@@ -348,7 +348,6 @@ impl Worker {
             Err(_) => self.panicked(entry),
         };
         self.finish(entry, verdict);
-        self.bound_handshakes(entry);
     }
 
     fn panicked(&mut self, entry: Entry) -> Verdict {
@@ -416,6 +415,9 @@ impl Worker {
             let deadline = client.poll_timeout(&self.process.config);
             self.timers.arm(entry, &mut client.armed, deadline);
         }
+        if let Phase::Opening(_) = client.phase {
+            self.bound_handshakes(entry);
+        }
     }
 
     /// Takes a client that is no longer open out of its route and its groups.
@@ -467,7 +469,7 @@ impl Worker {
             self.openings.pop_front();
         }
         self.openings.push_back(entry);
-        if self.process.counters.handshakes.get() > self.process.config.bounds.max_handshakes {
+        if self.process.counters.handshakes.get() > self.max_handshakes {
             self.make_room(entry);
         }
     }

@@ -1,4 +1,10 @@
 //! What hostile peers do to an embedded worker, where no request from outside could show it so exactly.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::needless_range_loop,
+    reason = "a test that cannot go on says so by panicking"
+)]
 
 mod common;
 

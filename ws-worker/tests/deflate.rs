@@ -1,4 +1,10 @@
 //! permessage-deflate over loopback: who is answered what, who hears a broadcast in which bytes, and what a budget allows.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::needless_range_loop,
+    reason = "a test that cannot go on says so by panicking"
+)]
 
 mod common;
 

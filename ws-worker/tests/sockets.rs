@@ -3,7 +3,6 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
-    unreachable_pub,
     reason = "a test that cannot go on says so by panicking"
 )]
 
