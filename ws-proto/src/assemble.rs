@@ -109,7 +109,9 @@ impl Assembler {
             (None, None) | (Some(_), Some(_)) => return Err(ProtocolError::Fragmentation),
         };
         partial.last = last;
-        partial.fragments = partial.fragments.saturating_add(1);
+        // An empty last one only says that the message is over; nobody can send two.
+        let carries = length > 0 || !last;
+        partial.fragments = partial.fragments.saturating_add(u32::from(carries));
         partial.empty_fragments += u32::from(length == 0 && !last);
         if partial.fragments > limits.max_fragments
             || partial.empty_fragments > limits.max_empty_fragments

@@ -37,7 +37,7 @@ pub struct Limits {
     /// taken, and a few bytes for each fragment: what does not compress grows. Of frames that hixie discards, between two texts,
     /// sixteen times as much is taken, and 16 MiB at least.
     pub max_message: usize,
-    /// Fragments of one message (tiny fragments cost more than they carry); 16 384.
+    /// Fragments of one message, an empty last one not counted (tiny fragments cost more than they carry); 16 384.
     pub max_fragments: u32,
     /// Empty fragments of one message, the last not counted; 256.
     pub max_empty_fragments: u32,
