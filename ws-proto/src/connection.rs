@@ -286,6 +286,23 @@ impl Connection {
         }
     }
 
+    /// Appends a ping beside those of the heartbeat; [`Event::Pong`] tells how long its answer took. One that still waits
+    /// for an answer gets no more time by it.
+    ///
+    /// # Errors
+    /// Ours: the connection is closing, or the version has no pings. Nothing was appended.
+    pub fn ping(&mut self, now: Instant, out: &mut Output) -> Result<(), SendError> {
+        if !self.version.has_ping() {
+            return Err(SendError::NoPing);
+        }
+        let State::Open(keepalive) = &mut self.state else {
+            return Err(SendError::Closed);
+        };
+        let payload = keepalive.ping(now);
+        self.send_control(Control::Ping, &payload, out);
+        Ok(())
+    }
+
     /// Returns whether [`send`](Self::send) would try to compress a payload of so many bytes, so that it is worth its copy
     /// where a driver would have written the payload itself.
     #[must_use]

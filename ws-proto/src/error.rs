@@ -176,6 +176,8 @@ pub enum SendError {
     Closed,
     /// This version has no binary messages.
     NoBinary,
+    /// This version has no pings.
+    NoPing,
     /// The app chose a subprotocol that was not offered.
     Subprotocol,
     /// A header that belongs to the handshake itself, or to the hop.
@@ -201,6 +203,7 @@ impl fmt::Display for SendError {
         f.write_str(match self {
             Self::Closed => "the connection is closed",
             Self::NoBinary => "this version has no binary messages",
+            Self::NoPing => "this version has no pings",
             Self::Subprotocol => "the subprotocol was not offered",
             Self::Header => "this header may not be set",
             Self::State => "not possible in this state",

@@ -95,13 +95,25 @@ impl Keepalive {
         match self.heartbeat(limits) {
             Heartbeat::PingAt(at) if at <= now => {
                 self.pinged = now;
-                self.pings = self.pings.wrapping_add(1);
-                self.times_pong = true;
-                Due::Ping(self.pings.to_be_bytes())
+                Due::Ping(self.next_ping())
             }
             Heartbeat::PongBy(at) if at <= now => Due::PongMissed,
             Heartbeat::Off | Heartbeat::PingAt(_) | Heartbeat::PongBy(_) => Due::Nothing,
         }
+    }
+
+    /// Notes a ping that the driver asked for, and returns its payload. Who owes an answer already gets no more time for it.
+    pub(crate) fn ping(&mut self, now: Instant) -> [u8; 4] {
+        if !self.awaits_answer() {
+            self.pinged = now;
+        }
+        self.next_ping()
+    }
+
+    fn next_ping(&mut self) -> [u8; 4] {
+        self.pings = self.pings.wrapping_add(1);
+        self.times_pong = true;
+        self.pings.to_be_bytes()
     }
 
     /// Returns when something will be due.
@@ -244,6 +256,20 @@ mod tests {
             Some(Duration::from_secs(2))
         );
         assert_eq!(keepalive.take_pong(at(23), &pong), None);
+    }
+
+    #[test]
+    fn a_ping_that_was_asked_for_wants_its_answer_as_the_heartbeats_does() {
+        let mut keepalive = Keepalive::new(at(0), true);
+        assert_eq!(keepalive.ping(at(5)), [0, 0, 0, 1]);
+        check(&mut keepalive, 5, Due::Nothing, 15);
+        assert_eq!(keepalive.ping(at(10)), [0, 0, 0, 2]);
+        check(&mut keepalive, 14, Due::Nothing, 15);
+        assert_eq!(
+            keepalive.take_pong(at(14), &[0, 0, 0, 2]),
+            Some(Duration::from_secs(9))
+        );
+        assert_eq!(keepalive.due(at(15), &limits()), Due::PongMissed);
     }
 
     #[test]

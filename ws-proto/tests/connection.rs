@@ -97,6 +97,28 @@ fn a_message_that_came_whole_is_lent_and_a_cut_one_is_handed_over() {
 }
 
 #[test]
+fn a_ping_may_be_asked_for_where_the_version_has_one_and_it_is_open() {
+    for version in ALL {
+        let mut connection = open(version);
+        let mut out = Output::default();
+        if !version.has_ping() {
+            assert_eq!(connection.ping(at(1), &mut out), Err(SendError::NoPing));
+            assert!(out.is_empty());
+            continue;
+        }
+        assert_eq!(connection.ping(at(1), &mut out), Ok(()));
+        assert_eq!(sent(&mut out), frame(0x89, &[0, 0, 0, 1], None));
+        let pong = frame(0x8a, &[0, 0, 0, 1], KEY);
+        let events = feed(&mut connection, at(8), &pong, &mut out);
+        assert_eq!(events, [Event::Pong(Duration::from_millis(7))]);
+        connection.close(at(9), CloseCode::NORMAL, "", &mut out);
+        sent(&mut out);
+        assert_eq!(connection.ping(at(9), &mut out), Err(SendError::Closed));
+        assert!(out.is_empty());
+    }
+}
+
+#[test]
 fn what_follows_an_event_stays_in_the_input() {
     let mut connection = open(Version::Rfc6455);
     let mut out = Output::default();
