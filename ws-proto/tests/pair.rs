@@ -9,6 +9,7 @@
 )]
 
 mod common;
+mod oracles;
 
 use common::{at, client, count_closes, feed, feed_into, server};
 use std::collections::VecDeque;
@@ -234,6 +235,35 @@ fn whatever_happens_prefixes_arrive_and_both_sides_come_to_an_end() {
             }
             pair.check(version);
             pair.finish(version, &mut random);
+        }
+    }
+}
+
+#[test]
+fn whole_conversations_come_to_an_end_whatever_is_lost_and_wherever() {
+    for version in Version::ALL {
+        for seed in 1..=400 {
+            println!("{version}, seed {seed}");
+            let mut random = oracles::Random::new(seed);
+            let length = random.below(600);
+            let plan: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
+            oracles::operations::operations_in(version, &plan);
+        }
+    }
+}
+
+/// Loses either end, or the line, at every single byte of a conversation, the handshake included.
+#[test]
+fn every_byte_can_be_the_last() {
+    for version in Version::ALL {
+        for is_server in [true, false] {
+            for ends in [true, false] {
+                let mut after = 0;
+                while oracles::operations::lose_after(version, is_server, ends, after) {
+                    after += 1;
+                }
+                assert!(after > 200, "only {after} bytes");
+            }
         }
     }
 }
