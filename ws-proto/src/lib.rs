@@ -1,8 +1,7 @@
 //! Every WebSocket protocol that browsers ever spoke, as a pure state machine: bytes and time in,
 //! events and bytes out. It opens no socket, reads no clock, draws no random number and logs nothing.
-//!
-//! Features, both on by default and both in need of std: `simd` (UTF-8 and byte search as fast as the processor can),
-//! `deflate` (permessage-deflate).
+#![doc = ""]
+#![doc = include_str!("../README.md")]
 #![cfg_attr(not(feature = "simd"), no_std)]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

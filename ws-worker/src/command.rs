@@ -195,7 +195,7 @@ pub enum Action {
 /// What becomes of a handshake.
 #[derive(Clone, Debug)]
 pub enum LateDecision {
-    /// 101 with this subprotocol and these headers, then these first commands once it is open.
+    /// 101 with this subprotocol and these headers.
     Accept(crate::handler::Accept),
     /// The app's own answer.
     Reject(Rejection),

@@ -1,6 +1,9 @@
 //! A WebSocket worker: it performs the handshake, holds the sockets and asks a [`Handler`], or an ordinary web
 //! application by hooks, what to do. One thread is one loop; nothing is shared but mailboxes and counters.
+#![doc = ""]
+#![doc = include_str!("../docs/embedding.md")]
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 // Floor 0: knows nothing else here.
 pub mod clock;
