@@ -11,8 +11,6 @@ impl Handler for Echo {
 }
 
 fn main() -> Result<(), StartError> {
-    let listen = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:9000".to_owned());
-    Worker::builder().listen(&listen).route("/", || Echo).run()
+    let worker = Worker::builder().listen("127.0.0.1:9000");
+    worker.route("/", || Echo).run()
 }
