@@ -58,7 +58,7 @@ def front(which, folder):
         yield Front(**{**vars(which), "address": address})
 
 
-def apache(folder, port, file, modules):
+def apache(folder, port, include, modules):
     places = [Path(p) for p in ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/httpd/modules")]
     place = next(filter(Path.is_dir, places), places[0])
     lines = [f"LoadModule {name}_module {place}/mod_{name}.so" for name in ("mpm_event", "authz_core", *modules)]
@@ -67,7 +67,7 @@ def apache(folder, port, file, modules):
     lines += [
         f"ServerRoot {folder}", "ServerName localhost", f"DefaultRuntimeDir {folder}", f"PidFile {folder}/httpd.pid",
         "ErrorLog /dev/stderr", "LogLevel warn", f"Listen 127.0.0.1:{port}",
-        f"<VirtualHost 127.0.0.1:{port}>", f"  Include {DEPLOY}/apache/{file}", "</VirtualHost>",
+        f"<VirtualHost 127.0.0.1:{port}>", f"  Include {include}", "</VirtualHost>",
     ]
     main = folder / "httpd.conf"
     main.write_text("\n".join(lines) + "\n")
@@ -92,9 +92,9 @@ def haproxy(port, file):
 
 COMMANDS = {
     "apache": lambda folder, port: apache(
-        folder, port, "ws-worker.conf", ["proxy", "proxy_http", "headers"]),
+        folder, port, DEPLOY / "apache" / "ws-worker.conf", ["proxy", "proxy_http", "headers"]),
     "apache-wstunnel": lambda folder, port: apache(
-        folder, port, "ws-worker-wstunnel.conf", ["proxy", "proxy_http", "proxy_wstunnel", "headers"]),
+        folder, port, DEPLOY / "apache" / "ws-worker-wstunnel.conf", ["proxy", "proxy_http", "proxy_wstunnel", "headers"]),
     "nginx": lambda folder, port: nginx(
         folder, f"http {{\n  server {{\n    listen 127.0.0.1:{port};\n    include {DEPLOY}/nginx/ws-worker.conf;\n  }}\n}}\n"),
     "nginx-stream": lambda folder, port: nginx(

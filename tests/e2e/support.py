@@ -76,11 +76,11 @@ class Process:
     def lives(self):
         return self.child.poll() is None
 
-    def wait_until_listening(self, address):
+    def wait_until_listening(self, address, timeout=DEADLINE):
         def ready():
             assert self.lives(), f"{self.name} ended with {self.child.returncode} instead of listening:\n{self.log}"
             return listens(address)
-        wait_for(ready, f"{self.name} to listen on {address}")
+        wait_for(ready, f"{self.name} to listen on {address}", timeout)
 
     def wait_for_log(self, pattern, timeout=DEADLINE):
         found = lambda: next(filter(None, (re.search(pattern, line) for line in list(self.lines))), None)
