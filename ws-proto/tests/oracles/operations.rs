@@ -261,7 +261,7 @@ impl End {
         };
         let mut out = Output::default();
         let was_closing = connection.is_closing();
-        let admitted = connection.admits(binary).err();
+        let admitted = connection.admits(binary, 0).err();
         let result = if prepared {
             write_prepared(connection, now, &message, &mut out)
         } else {

@@ -147,7 +147,7 @@ fn check_after(connection: &mut Connection, version: Version, out: &mut Output) 
     }
     let text = Message::text("late");
     assert!(connection.send(at(3), text.as_borrowed(), out).is_err());
-    assert!(connection.admits(false).is_err() && connection.frame(at(3), &text).is_err());
+    assert!(connection.admits(false, 0).is_err() && connection.frame(at(3), &text).is_err());
     connection.close(at(3), ws_proto::CloseCode::NORMAL, "late", out);
     assert!(feed(connection, at(3), b"\x81\x01a\x00b\xff\x00", out).is_empty());
     connection.handle_timeout(at(u64::MAX), out);
