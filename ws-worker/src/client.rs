@@ -851,8 +851,8 @@ impl Client {
         tracing::debug!(version = version.name(), clean = end.clean, code = end.code.map(CloseCode::get), by = end.by.name(), cause = ?closed.cause, "closed");
         self.lend(cx, |socket, handler| handler.on_close(socket, &end));
         self.closed(cx);
-        if matches!(closed.cause, Cause::PongMissed) {
-            self.flags.broken = true; // Nobody is there to read on.
+        if matches!(closed.cause, Cause::PongMissed | Cause::CloseTimeout) {
+            self.flags.broken = true; // Nobody is there to read on, or to wait for any longer.
         }
     }
 

@@ -212,3 +212,19 @@ fn the_budget_is_not_overdrawn_within_a_turn_and_who_holds_most_gives_way() {
     drop(greedy);
     wait_for("all of it to be given back", || memory() == 0);
 }
+
+#[test]
+fn a_peer_that_ignores_the_close_is_dropped_at_its_deadline_and_not_later() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let route = |route: &mut ws_worker::config::Route| {
+        Arc::make_mut(&mut route.limits).close_timeout = TIMEOUT;
+        Arc::make_mut(&mut route.limits).idle_timeout = Some(Duration::from_millis(50));
+    };
+    let (running, address) = started(Worker::builder().route_with("/", || Echo, route));
+    let start = std::time::Instant::now();
+    let _clients = Version::ALL.map(|version| open(address, version, "/"));
+    let connections = || running.handle().counters().connections.get();
+    assert_eq!(connections(), 5);
+    wait_for("all to be dropped", || connections() == 0);
+    assert!(start.elapsed() < TIMEOUT * 7 / 4, "{:?}", start.elapsed());
+}
