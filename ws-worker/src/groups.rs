@@ -74,6 +74,32 @@ mod tests {
     }
 
     #[test]
+    fn whatever_the_order_every_place_names_its_slot() {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut groups = Groups::default();
+        let name: Arc<str> = "room".into();
+        let mut places: HashMap<u32, u32> = HashMap::new();
+        for _ in 0..20_000 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let slot = (random >> 33) as u32 % 40;
+            // As the loop does it: who is in leaves, and whoever moved is told its new place.
+            if let Some(place) = places.remove(&slot) {
+                if let Some(moved) = groups.leave(&name, place) {
+                    places.insert(moved, place);
+                }
+            } else {
+                places.insert(slot, groups.join(&name, slot));
+            }
+            assert_eq!(groups.slots(&name).len(), places.len());
+            for (slot, place) in &places {
+                assert_eq!(groups.slots(&name).get(*place as usize), Some(slot));
+            }
+        }
+    }
+
+    #[test]
     fn an_empty_group_costs_nothing() {
         let mut groups = Groups::default();
         let name: Arc<str> = "room".into();
