@@ -6,6 +6,7 @@
 )]
 
 mod delivery;
+mod memory;
 mod opening;
 mod pooling;
 

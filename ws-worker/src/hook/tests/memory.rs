@@ -1,0 +1,58 @@
+//! What is given up when memory is short, and that nothing else is.
+
+use super::*;
+
+/// Has whoever has most queued give way; returns how many bytes that was.
+fn give_way(world: &mut World) -> usize {
+    let (bytes, key) = world.pool.borrow().longest_queue().unwrap();
+    let mut turn = Turn {
+        now: world.now,
+        registry: world.poll.registry(),
+        router: &mut world.router,
+        scratch: &mut world.scratch,
+    };
+    world.pool.borrow_mut().give_way(&mut turn, key);
+    bytes
+}
+
+/// The first socket is closed, and its app hears how many messages it did not get.
+#[track_caller]
+fn is_told(world: &mut World, undelivered: &str) {
+    let id = world.id(1);
+    assert!(matches!(world.said(), Action::Close(who, CloseCode::TRY_AGAIN_LATER, _) if who == id));
+    world.leave(1);
+    let closed = world.request_later();
+    assert_eq!(closed.event(), "closed");
+    assert_eq!(closed.header("Ws-Undelivered"), Some(undelivered));
+}
+
+#[test]
+fn the_longest_queue_gives_way_but_for_the_message_on_its_way() {
+    let mut world = World::new();
+    for slot in [1, 2] {
+        world.open(slot);
+        world.say(slot, "on its way");
+        assert_eq!(world.request().text(), "on its way");
+    }
+    for text in ["two", "three"] {
+        world.say(1, text);
+    }
+    world.say(2, "four");
+    assert_eq!(give_way(&mut world), 8);
+    world.app.write(0, plain(200).as_bytes());
+    is_told(&mut world, "2");
+}
+
+#[test]
+fn messages_that_wait_for_another_attempt_are_given_up() {
+    let mut world = World::new();
+    world.open(1);
+    world.app.stop();
+    for text in ["a", "b", "c"] {
+        world.say(1, text);
+    }
+    world.settle();
+    assert_eq!(give_way(&mut world), 3);
+    world.app.start();
+    is_told(&mut world, "3");
+}
