@@ -2,6 +2,7 @@
 
 import os
 import resource
+import select
 import socket
 import struct
 import threading
@@ -513,6 +514,36 @@ def test_peers_that_come_and_break_off_leave_nothing(demo):
             stream = Stream(demo.address)
             stream.write(handshake()[: n % 150 or None])
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", n % 2, 0))
+            stream.close()
+
+
+def test_an_answer_that_a_reset_peer_did_not_take_reaches_nobody_else(demo):
+    request = handshake()
+    with unharmed(demo):  # Its bystander reads strictly: a byte of somebody else's answer is a broken frame.
+        for _ in range(2000):
+            with socket.create_connection(demo.address) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.sendall(request)
+
+
+def test_whole_handshakes_that_wait_for_a_deaf_app_are_bounded_at_once(workers):
+    with socket.socket() as app:
+        app.bind(("127.0.0.1", 0))
+        app.listen(64)  # It takes connections and reads nothing.
+        url = "http://127.0.0.1:%d/" % app.getsockname()[1]
+        worker = workers.serve(f'[[route]]\npath = "/"\napp = "{url}"', "max_handshakes = 20\nhandshake_timeout = \"60s\"")
+        streams = [Stream(worker.address) for _ in range(100)]
+        for stream in streams:
+            stream.write(handshake())
+        def answered():
+            return select.select([stream.socket for stream in streams], [], [], 0)[0]
+        wait_for(lambda: len(answered()) >= 80, "80 to be turned away")
+        early = answered()
+        assert len(early) == 80  # Which of them is up to the threads.
+        for stream in streams:
+            if stream.socket in early:
+                answer = stream.answer()
+                assert answer.status == 503 and 1 <= int(answer.get("retry-after")) <= 5
             stream.close()
 
 
