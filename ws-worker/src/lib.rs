@@ -30,7 +30,6 @@ mod control;
 pub mod handler;
 mod hook;
 mod listener;
-mod opening;
 // Floor 3: the loop.
 mod worker;
 // Floor 4: threads and signals.

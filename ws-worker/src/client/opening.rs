@@ -1,7 +1,6 @@
 //! A client before it is open: the PROXY head where one is due, the handshake, who is really behind the proxy, the route
 //! and its handler's decision. Knows no socket; the client feeds it.
 
-use crate::client::Cold;
 use crate::clock;
 use crate::command::{RouteId, SocketId};
 use crate::config::{Config, Target, origin_allowed};
@@ -16,6 +15,19 @@ use ws_proto::{
     Answer, Connection, Handshake, HeadLimits, Headers, Input, Instant, Limits, Output, Ready,
     Refusal, Rejection, SendError,
 };
+
+/// What is kept for inspection and groups, on the heap, only where somebody may ask.
+#[derive(Debug, Default)]
+pub(crate) struct Cold {
+    pub(crate) since: u64,
+    pub(crate) peer: String,
+    pub(crate) resource: String,
+    pub(crate) origin: Option<String>,
+    pub(crate) protocol: Option<String>,
+    /// Names and places.
+    pub(crate) groups: Vec<(Arc<str>, u32)>,
+    pub(crate) meta: Vec<(Arc<str>, Arc<str>)>,
+}
 
 /// What bytes came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,6 @@ use crate::command::{LateDecision, RouteId, SocketId, SocketInfo};
 use crate::config::{Config, Route};
 use crate::counters::Totals;
 use crate::handler::{Accept, ClosedBy, Decision, End, Handler, Lent, SendError, Socket};
-use crate::opening::{Opening, Step};
 use crate::outbound::{HIGH_MARK, Outbound};
 use crate::process::Process;
 use crate::source::Router;
@@ -16,6 +15,17 @@ use std::sync::Arc;
 use ws_proto::{
     Cause, CloseCode, Connection, Event, Input, Instant, Message, Output, Refusal, Version,
 };
+
+mod ending;
+mod handshake;
+mod lending;
+mod opening;
+
+pub(crate) use ending::Drop;
+pub(crate) use opening::{Cold, Opening};
+
+use ending::Closing;
+use opening::Step;
 
 /// Bytes a client may have read in one turn before others have theirs.
 const TURN_BYTES: usize = 512 * 1024;
@@ -111,26 +121,6 @@ pub(crate) enum Phase {
     },
 }
 
-/// What is kept for inspection and groups, on the heap, only where somebody may ask.
-#[derive(Debug, Default)]
-pub(crate) struct Cold {
-    pub(crate) since: u64,
-    pub(crate) peer: String,
-    pub(crate) resource: String,
-    pub(crate) origin: Option<String>,
-    pub(crate) protocol: Option<String>,
-    /// Names and places.
-    pub(crate) groups: Vec<(Arc<str>, u32)>,
-    pub(crate) meta: Vec<(Arc<str>, Arc<str>)>,
-}
-
-#[derive(Debug)]
-struct Closing {
-    by: ClosedBy,
-    code: CloseCode,
-    reason: String,
-}
-
 /// Whether the client stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -139,28 +129,6 @@ pub(crate) enum Verdict {
     Again,
     /// Nothing is left to do: drop the socket.
     Leaves,
-}
-
-/// Why the worker ends a socket without a closing handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Drop {
-    Full,
-    Stalled,
-    Panicked,
-    Draining,
-    Starved,
-}
-
-impl Drop {
-    const fn words(self) -> (CloseCode, &'static str) {
-        match self {
-            Self::Full => (CloseCode::TRY_AGAIN_LATER, "output full"),
-            Self::Stalled => (CloseCode::TRY_AGAIN_LATER, "no progress"),
-            Self::Panicked => (CloseCode::INTERNAL, "internal error"),
-            Self::Draining => (CloseCode::RESTART, "restart"),
-            Self::Starved => (CloseCode::TRY_AGAIN_LATER, "out of memory"),
-        }
-    }
 }
 
 struct Share {
@@ -492,253 +460,6 @@ impl Client {
         });
     }
 
-    /// Calls something with the socket as a handler sees it, and the handler.
-    fn lend(&mut self, cx: &mut Context<'_>, call: impl FnOnce(&mut Socket<'_>, &mut dyn Handler)) {
-        let process = cx.process;
-        if let Some(route) = route(&process.config, self.route) {
-            self.lend_on(cx, route, call);
-        }
-    }
-
-    #[inline]
-    fn lend_on(
-        &mut self,
-        cx: &mut Context<'_>,
-        route: &Route,
-        call: impl FnOnce(&mut Socket<'_>, &mut dyn Handler),
-    ) {
-        let id = self.id(cx);
-        let Some(handler) = cx.handlers.get_mut(usize::from(self.route.0)) else {
-            return;
-        };
-        let Phase::Open(connection) = &mut self.phase else {
-            return;
-        };
-        let mut lending = Lending {
-            now: cx.now,
-            connection,
-            stream: &mut self.stream,
-            outbound: &mut self.outbound,
-            out: cx.out,
-            router: cx.router,
-            route,
-            closing: &mut self.closing,
-            flags: &mut self.flags,
-            sent: 0,
-            id,
-        };
-        call(
-            &mut Socket {
-                id,
-                inner: &mut lending,
-            },
-            handler.as_mut(),
-        );
-        let sent = lending.sent;
-        self.messages_out = self.messages_out.wrapping_add(sent);
-        cx.totals.messages_out += u64::from(sent);
-    }
-
-    /// The head is whole and valid: finds the route and asks its handler.
-    fn decide(&mut self, cx: &mut Context<'_>) {
-        let id = self.id(cx);
-        let Phase::Opening(opening) = &mut self.phase else {
-            return;
-        };
-        let process = cx.process;
-        let asked = opening.ask(process, id, cx.handlers);
-        self.counted_peer = opening.counted_peer().map(Box::new);
-        let (decision, id_of_route) = match asked {
-            Ok(asked) => asked,
-            Err(refusal) => return self.refuse(cx, refusal),
-        };
-        self.route = id_of_route;
-        match decision {
-            Decision::Accept(accept) => self.accept(cx, accept),
-            Decision::Refuse(rejection) => {
-                let Phase::Opening(opening) = &mut self.phase else {
-                    return;
-                };
-                opening.forget_asking();
-                opening.reject(&rejection, cx.out);
-                self.linger(cx);
-            }
-            Decision::Later => opening.wait_for_decision(),
-        }
-    }
-
-    /// Answers 101; hixie-76 waits for its eight bytes before it is open.
-    fn accept(&mut self, cx: &mut Context<'_>, accept: Accept) {
-        let process = cx.process;
-        let Some(limits) =
-            route(&process.config, self.route).map(|route| Arc::clone(&route.limits))
-        else {
-            return;
-        };
-        let Phase::Opening(opening) = &mut self.phase else {
-            return;
-        };
-        let takeover = (limits.deflate).is_some_and(|deflate| deflate.takeover);
-        self.flags.has_context = takeover && process.take_context();
-        let has_context = self.flags.has_context;
-        match opening.accept(cx.now, accept, limits, has_context, cx.out) {
-            Ok(true) => self.open(cx),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::error!(%error, "the answer to a handshake cannot be sent: 500");
-                opening.reject(
-                    &ws_proto::Rejection {
-                        status: 500,
-                        headers: ws_proto::Headers::default(),
-                        body: Vec::new(),
-                    },
-                    cx.out,
-                );
-                self.lose(
-                    cx,
-                    CloseCode::INTERNAL,
-                    "bad handshake answer",
-                    ClosedBy::Worker,
-                );
-                self.linger(cx);
-            }
-        }
-    }
-
-    /// Answers a handshake that its handler wanted to decide later.
-    pub(crate) fn decide_late(&mut self, cx: &mut Context<'_>, decision: LateDecision) {
-        let Phase::Opening(opening) = &mut self.phase else {
-            return;
-        };
-        if !opening.is_deciding() {
-            return;
-        }
-        opening.decided();
-        match decision {
-            LateDecision::Accept(accept) => self.accept(cx, accept),
-            LateDecision::Reject(rejection) => {
-                opening.forget_asking();
-                opening.reject(&rejection, cx.out);
-                self.linger(cx);
-            }
-            LateDecision::Unavailable(retry_after) => {
-                opening.forget_asking();
-                opening.refuse(Refusal::Unavailable, Some(retry_after), cx.out);
-                cx.process.counters.refused.one();
-                self.linger(cx);
-            }
-        }
-    }
-
-    fn open(&mut self, cx: &mut Context<'_>) {
-        let until = cx.now;
-        let phase = std::mem::replace(
-            &mut self.phase,
-            Phase::Lingering {
-                until,
-                dropped: 0,
-                finished: false,
-            },
-        );
-        let Phase::Opening(opening) = phase else {
-            return;
-        };
-        let (connection, cold) = opening.into_connection(cx.now, cx.process);
-        let Some(connection) = connection else {
-            self.flags.broken = true;
-            return;
-        };
-        let deflate = connection.deflate();
-        self.flags.deflates = deflate.is_some();
-        if !deflate.is_some_and(|deflate| deflate.has_context()) {
-            self.return_context(cx.process);
-        }
-        self.phase = Phase::Open(connection);
-        self.cold = cold;
-        self.flags.opened = true;
-        cx.process.counters.opened.one();
-        self.lend(cx, |socket, handler| handler.on_open(socket));
-    }
-
-    fn refuse(&mut self, cx: &mut Context<'_>, refusal: Refusal) {
-        let Phase::Opening(opening) = &mut self.phase else {
-            return;
-        };
-        cx.process.counters.refused.one();
-        tracing::debug!(refusal = refusal.name(), "handshake refused");
-        if !opening.serve_page(refusal, &cx.process.config, cx.out) {
-            opening.refuse(refusal, None, cx.out);
-        }
-        self.lose(cx, CloseCode::ABNORMAL, refusal.name(), ClosedBy::Worker);
-        self.linger(cx);
-    }
-
-    /// Refuses a handshake for want of room, to make some.
-    pub(crate) fn evict(&mut self, cx: &mut Context<'_>) -> Verdict {
-        self.refuse(cx, Refusal::Unavailable);
-        self.settle(
-            cx,
-            &Share {
-                bytes: 1,
-                messages: 1,
-            },
-        )
-    }
-
-    fn linger(&mut self, cx: &Context<'_>) {
-        if let Phase::Opening(opening) = &mut self.phase {
-            opening.uncount(cx.process);
-        }
-        let limit = route(&cx.process.config, self.route)
-            .map_or(std::time::Duration::from_secs(5), |route| {
-                route.limits.close_timeout
-            });
-        self.phase = Phase::Lingering {
-            until: cx.now + limit,
-            dropped: 0,
-            finished: false,
-        };
-        self.unread = Vec::new();
-    }
-
-    /// The peer left before it was open.
-    fn leave_opening(&mut self, cx: &mut Context<'_>) {
-        if let Phase::Opening(opening) = &self.phase
-            && opening.is_deciding()
-        {
-            return; // It may have closed only its own direction; the answer will tell.
-        }
-        self.lose(
-            cx,
-            CloseCode::ABNORMAL,
-            "left during the handshake",
-            ClosedBy::Client,
-        );
-        self.linger(cx);
-    }
-
-    /// Tells the handler, if it knows of the handshake, that nothing will come of it.
-    fn lose(&mut self, cx: &mut Context<'_>, code: CloseCode, reason: &str, by: ClosedBy) {
-        let id = self.id(cx);
-        let Phase::Opening(opening) = &mut self.phase else {
-            return;
-        };
-        let asked = opening.was_asked();
-        opening.forget_asking();
-        opening.uncount(cx.process);
-        if asked && let Some(handler) = cx.handlers.get_mut(usize::from(self.route.0)) {
-            handler.on_lost(
-                id,
-                &End {
-                    clean: false,
-                    code: Some(code),
-                    reason,
-                    by,
-                },
-            );
-        }
-    }
-
     fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         match &mut self.phase {
             Phase::Opening(opening) => {
@@ -780,148 +501,6 @@ impl Client {
             }
             Phase::Lingering { until, .. } => Some(*until),
         }
-    }
-
-    /// The connection has ended: tells its handler how, then says no more.
-    fn end(&mut self, cx: &mut Context<'_>) {
-        let Phase::Open(connection) = &self.phase else {
-            return;
-        };
-        let version = connection.version();
-        let Some(closed) = connection.closed().cloned() else {
-            return;
-        };
-        let ours = self.closing.take();
-        let reason;
-        let end = match (&ours, closed.cause) {
-            (
-                Some(ours),
-                Cause::ClosedByUs | Cause::CloseTimeout | Cause::ClosedByPeer | Cause::Eof,
-            ) => {
-                reason = ours.reason.as_str();
-                // 75 has no closing handshake: our FIN is all there can be.
-                let clean = closed.clean || version == Version::Hixie75;
-                End {
-                    clean,
-                    code: Some(ours.code),
-                    reason,
-                    by: ours.by,
-                }
-            }
-            (_, Cause::ClosedByPeer) => End {
-                clean: closed.clean,
-                code: closed.code,
-                reason: &closed.reason,
-                by: ClosedBy::Client,
-            },
-            (_, Cause::Eof) => {
-                let code = (!closed.clean).then_some(CloseCode::ABNORMAL);
-                End {
-                    clean: closed.clean,
-                    code,
-                    reason: "",
-                    by: ClosedBy::Client,
-                }
-            }
-            (_, Cause::Protocol(error)) => End {
-                clean: false,
-                code: Some(error.close_code()),
-                reason: error.reason(),
-                by: ClosedBy::Worker,
-            },
-            (_, Cause::PongMissed) => End {
-                clean: false,
-                code: Some(CloseCode::ABNORMAL),
-                reason: "pong missed",
-                by: ClosedBy::Worker,
-            },
-            (_, Cause::Idle) => End {
-                clean: closed.clean,
-                code: Some(CloseCode::GOING_AWAY),
-                reason: "idle",
-                by: ClosedBy::Worker,
-            },
-            (_, _) => End {
-                clean: closed.clean,
-                code: closed.code,
-                reason: &closed.reason,
-                by: ClosedBy::Worker,
-            },
-        };
-        tracing::debug!(version = version.name(), clean = end.clean, code = end.code.map(CloseCode::get), by = end.by.name(), cause = ?closed.cause, "closed");
-        self.lend(cx, |socket, handler| handler.on_close(socket, &end));
-        self.closed(cx);
-        if matches!(closed.cause, Cause::PongMissed | Cause::CloseTimeout) {
-            self.flags.broken = true; // Nobody is there to read on, or to wait for any longer.
-        }
-    }
-
-    /// Ends an open socket without a closing handshake.
-    fn drop_open(&mut self, cx: &mut Context<'_>, why: Drop) {
-        let (code, reason) = why.words();
-        tracing::debug!(reason, "dropped");
-        if let Phase::Open(connection) = &mut self.phase {
-            connection.handle_eof(cx.now); // Whoever is told can send nothing any more.
-        }
-        self.lend(cx, |socket, handler| {
-            handler.on_close(
-                socket,
-                &End {
-                    clean: false,
-                    code: Some(code),
-                    reason,
-                    by: ClosedBy::Worker,
-                },
-            );
-        });
-        self.closed(cx);
-        self.flags.broken = true;
-    }
-
-    fn closed(&mut self, cx: &mut Context<'_>) {
-        if self.flags.opened {
-            self.flags.opened = false;
-            cx.process.counters.closed.one();
-        }
-        self.return_context(cx.process); // The connection has forgotten already.
-        self.linger(cx);
-    }
-
-    /// Ends it at once, in whatever state it is: a panic, the end of a drain, a full queue.
-    pub(crate) fn drop_now(&mut self, cx: &mut Context<'_>, why: Drop) {
-        let (code, reason) = why.words();
-        self.lose(cx, code, reason, ClosedBy::Worker);
-        if let Phase::Open(_) = &self.phase {
-            self.drop_open(cx, why);
-        }
-        self.flags.broken = true;
-    }
-
-    /// Begins the closing handshake after what is queued, and writes it.
-    pub(crate) fn close(
-        &mut self,
-        cx: &mut Context<'_>,
-        code: CloseCode,
-        reason: &str,
-        by: ClosedBy,
-    ) -> Verdict {
-        if let Phase::Open(connection) = &mut self.phase
-            && !connection.is_closing()
-        {
-            self.closing = Some(Box::new(Closing {
-                by,
-                code,
-                reason: reason.to_owned(),
-            }));
-            connection.close(cx.now, code, reason, cx.out);
-        }
-        self.settle(
-            cx,
-            &Share {
-                bytes: 1,
-                messages: 1,
-            },
-        )
     }
 
     /// Sends a command's message, and writes it.
@@ -1043,83 +622,6 @@ impl Client {
             messages_out: u64::from(self.messages_out),
             queue: self.outbound.len(),
         }
-    }
-}
-
-/// A client's parts as a handler's [`Socket`] uses them.
-struct Lending<'a> {
-    now: Instant,
-    connection: &'a mut Connection,
-    stream: &'a mut Stream,
-    outbound: &'a mut Outbound,
-    out: &'a mut Output,
-    router: &'a mut Router,
-    route: &'a Route,
-    closing: &'a mut Option<Box<Closing>>,
-    flags: &'a mut Flags,
-    sent: u32,
-    id: SocketId,
-}
-
-impl Lent for Lending<'_> {
-    fn version(&self) -> Version {
-        self.connection.version()
-    }
-
-    fn route(&self) -> RouteId {
-        self.route.id
-    }
-
-    fn send(&mut self, message: Message<'_>) -> Result<(), SendError> {
-        if self.outbound.len() + self.out.len() >= self.route.max_output {
-            return Err(SendError::Full);
-        }
-        if !self.router.own.is_empty() {
-            // A broadcast of this turn still waits: what is sent after it stays behind it.
-            self.connection
-                .admits(message.is_binary(), message.payload().len())
-                .map_err(SendError::from)?;
-            self.router.send_behind(self.id, message.into_owned());
-            return Ok(());
-        }
-        let length = message.payload().len();
-        if length < LARGE || self.connection.compresses(length) {
-            self.connection
-                .send(self.now, message, self.out)
-                .map_err(SendError::from)?;
-        } else {
-            let framed = self
-                .connection
-                .frame(self.now, &message)
-                .map_err(SendError::from)?;
-            let written =
-                self.outbound
-                    .write_framed(self.now, self.stream, self.out, &framed, message);
-            self.flags.broken |= written.is_err();
-        }
-        self.sent += 1;
-        Ok(())
-    }
-
-    fn close(&mut self, code: CloseCode, reason: &str) {
-        if !self.router.own.is_empty() {
-            self.router.close_behind(self.id, code, reason);
-        } else if !self.connection.is_closing() {
-            *self.closing = Some(Box::new(Closing {
-                by: ClosedBy::App,
-                code,
-                reason: reason.to_owned(),
-            }));
-            self.connection.close(self.now, code, reason, self.out);
-        }
-    }
-
-    fn pause(&mut self) {
-        self.flags.paused = true;
-    }
-
-    fn router(&mut self) -> &mut Router {
-        self.router
     }
 }
 

@@ -1,0 +1,176 @@
+//! How a client ends, in which words its handler hears of it, and by whom.
+
+use super::*;
+
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) by: ClosedBy,
+    pub(super) code: CloseCode,
+    pub(super) reason: String,
+}
+
+/// Why the worker ends a socket without a closing handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drop {
+    Full,
+    Stalled,
+    Panicked,
+    Draining,
+    Starved,
+}
+
+impl Drop {
+    const fn words(self) -> (CloseCode, &'static str) {
+        match self {
+            Self::Full => (CloseCode::TRY_AGAIN_LATER, "output full"),
+            Self::Stalled => (CloseCode::TRY_AGAIN_LATER, "no progress"),
+            Self::Panicked => (CloseCode::INTERNAL, "internal error"),
+            Self::Draining => (CloseCode::RESTART, "restart"),
+            Self::Starved => (CloseCode::TRY_AGAIN_LATER, "out of memory"),
+        }
+    }
+}
+
+impl Client {
+    /// The connection has ended: tells its handler how, then says no more.
+    pub(super) fn end(&mut self, cx: &mut Context<'_>) {
+        let Phase::Open(connection) = &self.phase else {
+            return;
+        };
+        let version = connection.version();
+        let Some(closed) = connection.closed().cloned() else {
+            return;
+        };
+        let ours = self.closing.take();
+        let reason;
+        let end = match (&ours, closed.cause) {
+            (
+                Some(ours),
+                Cause::ClosedByUs | Cause::CloseTimeout | Cause::ClosedByPeer | Cause::Eof,
+            ) => {
+                reason = ours.reason.as_str();
+                // 75 has no closing handshake: our FIN is all there can be.
+                let clean = closed.clean || version == Version::Hixie75;
+                End {
+                    clean,
+                    code: Some(ours.code),
+                    reason,
+                    by: ours.by,
+                }
+            }
+            (_, Cause::ClosedByPeer) => End {
+                clean: closed.clean,
+                code: closed.code,
+                reason: &closed.reason,
+                by: ClosedBy::Client,
+            },
+            (_, Cause::Eof) => {
+                let code = (!closed.clean).then_some(CloseCode::ABNORMAL);
+                End {
+                    clean: closed.clean,
+                    code,
+                    reason: "",
+                    by: ClosedBy::Client,
+                }
+            }
+            (_, Cause::Protocol(error)) => End {
+                clean: false,
+                code: Some(error.close_code()),
+                reason: error.reason(),
+                by: ClosedBy::Worker,
+            },
+            (_, Cause::PongMissed) => End {
+                clean: false,
+                code: Some(CloseCode::ABNORMAL),
+                reason: "pong missed",
+                by: ClosedBy::Worker,
+            },
+            (_, Cause::Idle) => End {
+                clean: closed.clean,
+                code: Some(CloseCode::GOING_AWAY),
+                reason: "idle",
+                by: ClosedBy::Worker,
+            },
+            (_, _) => End {
+                clean: closed.clean,
+                code: closed.code,
+                reason: &closed.reason,
+                by: ClosedBy::Worker,
+            },
+        };
+        tracing::debug!(version = version.name(), clean = end.clean, code = end.code.map(CloseCode::get), by = end.by.name(), cause = ?closed.cause, "closed");
+        self.lend(cx, |socket, handler| handler.on_close(socket, &end));
+        self.closed(cx);
+        if matches!(closed.cause, Cause::PongMissed | Cause::CloseTimeout) {
+            self.flags.broken = true; // Nobody is there to read on, or to wait for any longer.
+        }
+    }
+
+    /// Ends an open socket without a closing handshake.
+    pub(super) fn drop_open(&mut self, cx: &mut Context<'_>, why: Drop) {
+        let (code, reason) = why.words();
+        tracing::debug!(reason, "dropped");
+        if let Phase::Open(connection) = &mut self.phase {
+            connection.handle_eof(cx.now); // Whoever is told can send nothing any more.
+        }
+        self.lend(cx, |socket, handler| {
+            handler.on_close(
+                socket,
+                &End {
+                    clean: false,
+                    code: Some(code),
+                    reason,
+                    by: ClosedBy::Worker,
+                },
+            );
+        });
+        self.closed(cx);
+        self.flags.broken = true;
+    }
+
+    pub(super) fn closed(&mut self, cx: &mut Context<'_>) {
+        if self.flags.opened {
+            self.flags.opened = false;
+            cx.process.counters.closed.one();
+        }
+        self.return_context(cx.process); // The connection has forgotten already.
+        self.linger(cx);
+    }
+
+    /// Ends it at once, in whatever state it is: a panic, the end of a drain, a full queue.
+    pub(crate) fn drop_now(&mut self, cx: &mut Context<'_>, why: Drop) {
+        let (code, reason) = why.words();
+        self.lose(cx, code, reason, ClosedBy::Worker);
+        if let Phase::Open(_) = &self.phase {
+            self.drop_open(cx, why);
+        }
+        self.flags.broken = true;
+    }
+
+    /// Begins the closing handshake after what is queued, and writes it.
+    pub(crate) fn close(
+        &mut self,
+        cx: &mut Context<'_>,
+        code: CloseCode,
+        reason: &str,
+        by: ClosedBy,
+    ) -> Verdict {
+        if let Phase::Open(connection) = &mut self.phase
+            && !connection.is_closing()
+        {
+            self.closing = Some(Box::new(Closing {
+                by,
+                code,
+                reason: reason.to_owned(),
+            }));
+            connection.close(cx.now, code, reason, cx.out);
+        }
+        self.settle(
+            cx,
+            &Share {
+                bytes: 1,
+                messages: 1,
+            },
+        )
+    }
+}

@@ -1,0 +1,211 @@
+//! A client until it is open: asked, accepted, refused or lost. Knows the decision, not how it was come to.
+
+use super::*;
+
+impl Client {
+    /// The head is whole and valid: finds the route and asks its handler.
+    pub(super) fn decide(&mut self, cx: &mut Context<'_>) {
+        let id = self.id(cx);
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        let process = cx.process;
+        let asked = opening.ask(process, id, cx.handlers);
+        self.counted_peer = opening.counted_peer().map(Box::new);
+        let (decision, id_of_route) = match asked {
+            Ok(asked) => asked,
+            Err(refusal) => return self.refuse(cx, refusal),
+        };
+        self.route = id_of_route;
+        match decision {
+            Decision::Accept(accept) => self.accept(cx, accept),
+            Decision::Refuse(rejection) => {
+                let Phase::Opening(opening) = &mut self.phase else {
+                    return;
+                };
+                opening.forget_asking();
+                opening.reject(&rejection, cx.out);
+                self.linger(cx);
+            }
+            Decision::Later => opening.wait_for_decision(),
+        }
+    }
+
+    /// Answers 101; hixie-76 waits for its eight bytes before it is open.
+    pub(super) fn accept(&mut self, cx: &mut Context<'_>, accept: Accept) {
+        let process = cx.process;
+        let Some(limits) =
+            route(&process.config, self.route).map(|route| Arc::clone(&route.limits))
+        else {
+            return;
+        };
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        let takeover = (limits.deflate).is_some_and(|deflate| deflate.takeover);
+        self.flags.has_context = takeover && process.take_context();
+        let has_context = self.flags.has_context;
+        match opening.accept(cx.now, accept, limits, has_context, cx.out) {
+            Ok(true) => self.open(cx),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "the answer to a handshake cannot be sent: 500");
+                opening.reject(
+                    &ws_proto::Rejection {
+                        status: 500,
+                        headers: ws_proto::Headers::default(),
+                        body: Vec::new(),
+                    },
+                    cx.out,
+                );
+                self.lose(
+                    cx,
+                    CloseCode::INTERNAL,
+                    "bad handshake answer",
+                    ClosedBy::Worker,
+                );
+                self.linger(cx);
+            }
+        }
+    }
+
+    /// Answers a handshake that its handler wanted to decide later.
+    pub(crate) fn decide_late(&mut self, cx: &mut Context<'_>, decision: LateDecision) {
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        if !opening.is_deciding() {
+            return;
+        }
+        opening.decided();
+        match decision {
+            LateDecision::Accept(accept) => self.accept(cx, accept),
+            LateDecision::Reject(rejection) => {
+                opening.forget_asking();
+                opening.reject(&rejection, cx.out);
+                self.linger(cx);
+            }
+            LateDecision::Unavailable(retry_after) => {
+                opening.forget_asking();
+                opening.refuse(Refusal::Unavailable, Some(retry_after), cx.out);
+                cx.process.counters.refused.one();
+                self.linger(cx);
+            }
+        }
+    }
+
+    pub(super) fn open(&mut self, cx: &mut Context<'_>) {
+        let until = cx.now;
+        let phase = std::mem::replace(
+            &mut self.phase,
+            Phase::Lingering {
+                until,
+                dropped: 0,
+                finished: false,
+            },
+        );
+        let Phase::Opening(opening) = phase else {
+            return;
+        };
+        let (connection, cold) = opening.into_connection(cx.now, cx.process);
+        let Some(connection) = connection else {
+            self.flags.broken = true;
+            return;
+        };
+        let deflate = connection.deflate();
+        self.flags.deflates = deflate.is_some();
+        if !deflate.is_some_and(|deflate| deflate.has_context()) {
+            self.return_context(cx.process);
+        }
+        self.phase = Phase::Open(connection);
+        self.cold = cold;
+        self.flags.opened = true;
+        cx.process.counters.opened.one();
+        self.lend(cx, |socket, handler| handler.on_open(socket));
+    }
+
+    pub(super) fn refuse(&mut self, cx: &mut Context<'_>, refusal: Refusal) {
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        cx.process.counters.refused.one();
+        tracing::debug!(refusal = refusal.name(), "handshake refused");
+        if !opening.serve_page(refusal, &cx.process.config, cx.out) {
+            opening.refuse(refusal, None, cx.out);
+        }
+        self.lose(cx, CloseCode::ABNORMAL, refusal.name(), ClosedBy::Worker);
+        self.linger(cx);
+    }
+
+    /// Refuses a handshake for want of room, to make some.
+    pub(crate) fn evict(&mut self, cx: &mut Context<'_>) -> Verdict {
+        self.refuse(cx, Refusal::Unavailable);
+        self.settle(
+            cx,
+            &Share {
+                bytes: 1,
+                messages: 1,
+            },
+        )
+    }
+
+    pub(super) fn linger(&mut self, cx: &Context<'_>) {
+        if let Phase::Opening(opening) = &mut self.phase {
+            opening.uncount(cx.process);
+        }
+        let limit = route(&cx.process.config, self.route)
+            .map_or(std::time::Duration::from_secs(5), |route| {
+                route.limits.close_timeout
+            });
+        self.phase = Phase::Lingering {
+            until: cx.now + limit,
+            dropped: 0,
+            finished: false,
+        };
+        self.unread = Vec::new();
+    }
+
+    /// The peer left before it was open.
+    pub(super) fn leave_opening(&mut self, cx: &mut Context<'_>) {
+        if let Phase::Opening(opening) = &self.phase
+            && opening.is_deciding()
+        {
+            return; // It may have closed only its own direction; the answer will tell.
+        }
+        self.lose(
+            cx,
+            CloseCode::ABNORMAL,
+            "left during the handshake",
+            ClosedBy::Client,
+        );
+        self.linger(cx);
+    }
+
+    /// Tells the handler, if it knows of the handshake, that nothing will come of it.
+    pub(super) fn lose(
+        &mut self,
+        cx: &mut Context<'_>,
+        code: CloseCode,
+        reason: &str,
+        by: ClosedBy,
+    ) {
+        let id = self.id(cx);
+        let Phase::Opening(opening) = &mut self.phase else {
+            return;
+        };
+        let asked = opening.was_asked();
+        opening.forget_asking();
+        opening.uncount(cx.process);
+        if asked && let Some(handler) = cx.handlers.get_mut(usize::from(self.route.0)) {
+            handler.on_lost(
+                id,
+                &End {
+                    clean: false,
+                    code: Some(code),
+                    reason,
+                    by,
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A client's parts as its handler sees them for the length of one call.
+
+use super::*;
+
+/// A client's parts as a handler's [`Socket`] uses them.
+struct Lending<'a> {
+    now: Instant,
+    connection: &'a mut Connection,
+    stream: &'a mut Stream,
+    outbound: &'a mut Outbound,
+    out: &'a mut Output,
+    router: &'a mut Router,
+    route: &'a Route,
+    closing: &'a mut Option<Box<Closing>>,
+    flags: &'a mut Flags,
+    sent: u32,
+    id: SocketId,
+}
+
+impl Lent for Lending<'_> {
+    fn version(&self) -> Version {
+        self.connection.version()
+    }
+
+    fn route(&self) -> RouteId {
+        self.route.id
+    }
+
+    fn send(&mut self, message: Message<'_>) -> Result<(), SendError> {
+        if self.outbound.len() + self.out.len() >= self.route.max_output {
+            return Err(SendError::Full);
+        }
+        if !self.router.own.is_empty() {
+            // A broadcast of this turn still waits: what is sent after it stays behind it.
+            self.connection
+                .admits(message.is_binary(), message.payload().len())
+                .map_err(SendError::from)?;
+            self.router.send_behind(self.id, message.into_owned());
+            return Ok(());
+        }
+        let length = message.payload().len();
+        if length < LARGE || self.connection.compresses(length) {
+            self.connection
+                .send(self.now, message, self.out)
+                .map_err(SendError::from)?;
+        } else {
+            let framed = self
+                .connection
+                .frame(self.now, &message)
+                .map_err(SendError::from)?;
+            let written =
+                self.outbound
+                    .write_framed(self.now, self.stream, self.out, &framed, message);
+            self.flags.broken |= written.is_err();
+        }
+        self.sent += 1;
+        Ok(())
+    }
+
+    fn close(&mut self, code: CloseCode, reason: &str) {
+        if !self.router.own.is_empty() {
+            self.router.close_behind(self.id, code, reason);
+        } else if !self.connection.is_closing() {
+            *self.closing = Some(Box::new(Closing {
+                by: ClosedBy::App,
+                code,
+                reason: reason.to_owned(),
+            }));
+            self.connection.close(self.now, code, reason, self.out);
+        }
+    }
+
+    fn pause(&mut self) {
+        self.flags.paused = true;
+    }
+
+    fn router(&mut self) -> &mut Router {
+        self.router
+    }
+}
+
+impl Client {
+    /// Calls something with the socket as a handler sees it, and the handler.
+    pub(super) fn lend(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: impl FnOnce(&mut Socket<'_>, &mut dyn Handler),
+    ) {
+        let process = cx.process;
+        if let Some(route) = route(&process.config, self.route) {
+            self.lend_on(cx, route, call);
+        }
+    }
+
+    #[inline]
+    pub(super) fn lend_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        route: &Route,
+        call: impl FnOnce(&mut Socket<'_>, &mut dyn Handler),
+    ) {
+        let id = self.id(cx);
+        let Some(handler) = cx.handlers.get_mut(usize::from(self.route.0)) else {
+            return;
+        };
+        let Phase::Open(connection) = &mut self.phase else {
+            return;
+        };
+        let mut lending = Lending {
+            now: cx.now,
+            connection,
+            stream: &mut self.stream,
+            outbound: &mut self.outbound,
+            out: cx.out,
+            router: cx.router,
+            route,
+            closing: &mut self.closing,
+            flags: &mut self.flags,
+            sent: 0,
+            id,
+        };
+        call(
+            &mut Socket {
+                id,
+                inner: &mut lending,
+            },
+            handler.as_mut(),
+        );
+        let sent = lending.sent;
+        self.messages_out = self.messages_out.wrapping_add(sent);
+        cx.totals.messages_out += u64::from(sent);
+    }
+}

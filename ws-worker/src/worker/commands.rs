@@ -1,0 +1,249 @@
+//! What commands do to the sockets of this thread, and what is said of it to who asked. Knows not where they come from.
+
+use super::*;
+
+impl Worker {
+    pub(super) fn do_commands(&mut self) {
+        loop {
+            while let Some(command) = self.router.own.pop_front() {
+                self.command(command);
+            }
+            while let Some((ticket, outcome)) = self.router.outcomes.pop_front() {
+                if let Some(control) = &mut self.control {
+                    control.outcome(&mut turn!(self), ticket, outcome);
+                }
+            }
+            if self.has_hooks {
+                self.hooks.borrow_mut().flush(&mut turn!(self));
+            }
+            if self.router.own.is_empty() && self.router.outcomes.is_empty() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn command(&mut self, command: Command) {
+        let Command { action, reply } = command;
+        let outcome = match action {
+            Action::Send(ids, message) => Outcome::Sent(
+                ids.into_iter()
+                    .map(|id| {
+                        (
+                            id,
+                            self.send_to(id, message.message().as_borrowed(), reply.is_some()),
+                        )
+                    })
+                    .collect(),
+            ),
+            Action::Broadcast(scope, except, message) => {
+                let mut batch = vec![message];
+                if reply.is_none() && except.is_none() {
+                    self.gather(&scope, &mut batch);
+                }
+                Outcome::Counted(self.broadcast(&scope, except, &batch))
+            }
+            Action::Join(id, group) => Outcome::Found(self.join(id, &group)),
+            Action::Leave(id, group) => Outcome::Found(self.leave(id, &group)),
+            Action::Close(id, code, reason) => Outcome::Found(self.close(id, code, &reason)),
+            Action::Resume(id) => {
+                if let Some(client) = self.clients.find(id).filter(|client| client.is_paused()) {
+                    client.resume();
+                    let entry = client.entry;
+                    self.serve(entry);
+                }
+                return;
+            }
+            Action::Decide(id, decision) => {
+                if let Some(entry) = self.clients.find(id).map(|client| client.entry) {
+                    self.step(entry, |client, cx| {
+                        client.decide_late(cx, *decision);
+                        ((), client.serve(cx))
+                    });
+                }
+                return;
+            }
+            Action::SetMeta(id, name, value) => {
+                self.set_meta(id, &name, value);
+                return;
+            }
+            Action::List(query) => Outcome::Listed(self.list(&query)),
+            Action::Inspect(id) => {
+                let client = self
+                    .clients
+                    .find(id)
+                    .filter(|client| matches!(client.phase, Phase::Open(_)));
+                Outcome::Inspected(client.map(|client| Box::new(client.info(id))))
+            }
+        };
+        if let Some(ticket) = reply {
+            self.router.answer(ticket, outcome);
+        }
+    }
+
+    /// Runs one step of a client on behalf of a command; a panic in it costs that client.
+    pub(super) fn step<T>(
+        &mut self,
+        entry: Entry,
+        step: impl FnOnce(&mut Client, &mut Context<'_>) -> (T, Verdict),
+    ) -> Option<T> {
+        let client = self.clients.get_mut(entry)?;
+        let mut cx = context!(self);
+        match catch_unwind(AssertUnwindSafe(|| step(client, &mut cx))) {
+            Ok((value, verdict)) => {
+                self.finish(entry, verdict);
+                Some(value)
+            }
+            Err(_) => {
+                let verdict = self.panicked(entry);
+                self.finish(entry, verdict);
+                None
+            }
+        }
+    }
+
+    pub(super) fn open_entry(&mut self, id: SocketId) -> Option<Entry> {
+        let client = self.clients.find(id)?;
+        match &client.phase {
+            Phase::Open(connection) if !connection.is_closing() => Some(client.entry),
+            Phase::Open(_) | Phase::Opening(_) | Phase::Lingering { .. } => None,
+        }
+    }
+
+    /// Sends to one socket. Whoever asked what came of it is told that the output is full, and nothing changes; for whoever
+    /// did not ask, the socket is dropped rather than left with a silent hole.
+    pub(super) fn send_to(&mut self, id: SocketId, message: Message<'_>, asked: bool) -> Sent {
+        let Some(entry) = self.open_entry(id) else {
+            return Sent::Gone;
+        };
+        // What is routed behind waiting commands would come back here for ever: this is the front of that queue.
+        let waiting = std::mem::take(&mut self.router.own);
+        let result = self.step(entry, |client, cx| client.send(cx, message));
+        let new = std::mem::replace(&mut self.router.own, waiting);
+        self.router.own.extend(new);
+        match result {
+            Some(Ok(())) => Sent::Queued,
+            Some(Err(SendError::Full)) => {
+                self.process.counters.full.one();
+                if !asked {
+                    self.step(entry, |client, cx| {
+                        client.drop_now(cx, Drop::Full);
+                        ((), Verdict::Leaves)
+                    });
+                }
+                Sent::Full
+            }
+            Some(Err(SendError::NoBinary)) => Sent::Unsupported,
+            Some(Err(SendError::Closed)) | None => Sent::Gone,
+        }
+    }
+
+    pub(super) fn join(&mut self, id: SocketId, group: &Arc<str>) -> Found {
+        let Some(entry) = self.open_entry(id) else {
+            return Found::No;
+        };
+        let Some(client) = self.clients.get_mut(entry) else {
+            return Found::No;
+        };
+        let route = self.process.config.routes.get(usize::from(client.route.0));
+        let cold = client.cold.get_or_insert_default();
+        if cold.groups.iter().any(|(name, _)| name == group) {
+            return Found::Yes;
+        }
+        if route.is_none_or(|route| {
+            cold.groups.len() >= route.max_groups || group.len() > route.max_group_name
+        }) {
+            return Found::Full;
+        }
+        cold.groups
+            .push((Arc::clone(group), self.groups.join(group, entry.slot)));
+        Found::Yes
+    }
+
+    pub(super) fn leave(&mut self, id: SocketId, group: &Arc<str>) -> Found {
+        let Some(entry) = self.open_entry(id) else {
+            return Found::No;
+        };
+        let cold = self
+            .clients
+            .get_mut(entry)
+            .and_then(|client| client.cold.as_mut());
+        let place = cold.and_then(|cold| {
+            let index = cold.groups.iter().position(|(name, _)| name == group)?;
+            Some(cold.groups.swap_remove(index).1)
+        });
+        if let Some(place) = place {
+            self.leave_group(group, place);
+        }
+        Found::Yes
+    }
+
+    pub(super) fn close(&mut self, id: SocketId, code: CloseCode, reason: &str) -> Found {
+        let Some(entry) = self.open_entry(id) else {
+            return Found::No;
+        };
+        self.step(entry, |client, cx| {
+            ((), client.close(cx, code, reason, ClosedBy::App))
+        });
+        Found::Yes
+    }
+
+    pub(super) fn set_meta(&mut self, id: SocketId, name: &Arc<str>, value: Option<Arc<str>>) {
+        let Some(client) = self.clients.find(id) else {
+            return;
+        };
+        let limit = self
+            .process
+            .config
+            .routes
+            .get(usize::from(client.route.0))
+            .map_or(0, |route| route.max_meta);
+        let Some(cold) = client.cold.as_mut() else {
+            return;
+        };
+        cold.meta.retain(|(kept, _)| kept != name);
+        if let Some(value) = value {
+            let used: usize = cold
+                .meta
+                .iter()
+                .map(|(name, value)| name.len() + value.len())
+                .sum();
+            if used + name.len() + value.len() <= limit {
+                cold.meta.push((Arc::clone(name), value));
+            }
+        }
+    }
+
+    pub(super) fn list(&self, query: &ListQuery) -> Vec<crate::command::SocketInfo> {
+        let thread = self.router.thread;
+        let after = query.after.map(|id| id.to_string());
+        let mut ids: Vec<(String, SocketId)> = self
+            .clients
+            .iter()
+            .filter(|client| matches!(client.phase, Phase::Open(_)))
+            .filter(|client| query.route.is_none_or(|route| client.route == route))
+            .filter(|client| {
+                query.group.as_ref().is_none_or(|group| {
+                    client
+                        .cold
+                        .as_ref()
+                        .is_some_and(|cold| cold.groups.iter().any(|(name, _)| name == group))
+                })
+            })
+            .map(|client| {
+                let id = SocketId {
+                    boot: self.process.boot_mark,
+                    thread,
+                    slot: client.entry.slot,
+                    key: client.key,
+                };
+                (id.to_string(), id)
+            })
+            .filter(|(text, _)| after.as_ref().is_none_or(|after| text > after))
+            .collect();
+        ids.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        ids.truncate(query.limit);
+        ids.into_iter()
+            .filter_map(|(_, id)| Some(self.clients.at(id.slot)?.info(id)))
+            .collect()
+    }
+}

@@ -1,0 +1,52 @@
+//! What happens when the memory budget is nearly used up: nobody is read, and if that lasts, who holds most gives way.
+
+use super::*;
+
+const STARVED_LIMIT: Duration = Duration::from_millis(500);
+
+impl Worker {
+    /// Stops all reading while the budget is nearly used up. Who holds most of it gives way if that lasts.
+    pub(super) fn watch_memory(&mut self) {
+        if !self.process.is_out_of_memory() {
+            if self.starved_since.take().is_some() {
+                for entry in self.clients.entries() {
+                    self.serve(entry);
+                }
+            }
+            return;
+        }
+        let since = *self.starved_since.get_or_insert(self.now);
+        if since + STARVED_LIMIT <= self.now {
+            self.give_way();
+            self.starved_since = Some(since + STARVED_TICK); // One a tick: it may have been enough.
+        }
+    }
+
+    /// Has the one go who holds most: unfinished messages may hold it all, and nobody is read who could finish one; or
+    /// messages that an app does not take. Whoever holds less than everybody might is not to blame.
+    pub(super) fn give_way(&mut self) {
+        let bounds = &self.process.config.bounds;
+        let fair = bounds.memory / bounds.max_connections.max(1) / 2;
+        let client = self
+            .clients
+            .iter()
+            .map(|client| (client.held(), client.entry))
+            .filter(|(held, _)| *held > fair)
+            .max_by_key(|(held, _)| *held);
+        let queue = self
+            .hooks
+            .borrow()
+            .longest_queue()
+            .filter(|(held, _)| *held > fair);
+        match (client, queue) {
+            (Some((held, entry)), queue) if queue.is_none_or(|(queued, _)| queued <= held) => {
+                self.step(entry, |client, cx| {
+                    client.drop_now(cx, Drop::Starved);
+                    ((), Verdict::Leaves)
+                });
+            }
+            (_, Some((_, key))) => self.hooks.borrow_mut().give_way(&mut turn!(self), key),
+            (_, None) => {}
+        }
+    }
+}

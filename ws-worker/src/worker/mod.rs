@@ -1,0 +1,464 @@
+//! The loop: the only caller of `poll` and, through it, of the clock. Events, time, mail and commands come in here, and
+//! whatever woke a client, the same steps follow. Knows who lives in the loop; not what they say.
+
+use crate::client::Opening;
+use crate::client::{Client, Context, Drop, Phase, Verdict};
+use crate::clients::{self, Clients};
+use crate::command::{
+    Action, Broadcast, Command, Counted, Found, ListQuery, Outcome, RouteId, Scope, Sent, SocketId,
+};
+use crate::config::Target;
+use crate::control::Control;
+use crate::counters::Totals;
+use crate::forwarded::Peer;
+use crate::groups::{Groups, Members};
+use crate::handler::{ClosedBy, Handler, SendError};
+use crate::hook::Pool;
+use crate::listener::{Accepted, Acceptor, Spare, turn_away};
+use crate::mailbox::{Inbox, Mail};
+use crate::process::Process;
+use crate::random::Random;
+use crate::source::{self, Part, Readiness, Router, Turn};
+use crate::stream::Stream;
+use crate::timers::{Entry, Timers};
+use mio::{Events, Poll};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use ws_proto::{CloseCode, Framing, Instant, Message, Output, Variant};
+
+/// The read buffer that all clients of the loop share.
+const SCRATCH: usize = 64 * 1024;
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1024;
+/// How often the budget is looked at while it stops everybody, and how long one client is stopped at most.
+const STARVED_TICK: Duration = Duration::from_millis(50);
+/// How often a drain closes its next few sockets.
+const DRAIN_TICK: Duration = Duration::from_millis(20);
+
+/// Lends everything but the clients to one of them.
+macro_rules! context {
+    ($self:ident) => {
+        Context {
+            now: $self.now,
+            scratch: &mut $self.scratch,
+            out: &mut $self.out,
+            router: &mut $self.router,
+            handlers: &mut $self.handlers,
+            process: &$self.process,
+            totals: &mut $self.totals,
+            starved: $self.starved_since.is_some(),
+        }
+    };
+}
+
+/// Lends everything but themselves to hooks or the control API.
+macro_rules! turn {
+    ($self:ident) => {
+        Turn {
+            now: $self.now,
+            registry: $self.poll.registry(),
+            router: &mut $self.router,
+            scratch: &mut $self.scratch,
+        }
+    };
+}
+
+mod admission;
+mod broadcast;
+mod commands;
+mod drain;
+mod memory;
+
+use drain::Drain;
+
+/// One thread's loop and all that lives in it.
+pub(crate) struct Worker {
+    poll: Poll,
+    process: Arc<Process>,
+    now: Instant,
+    clients: Clients,
+    members: Vec<Members>,
+    groups: Groups,
+    handlers: Vec<Box<dyn Handler>>,
+    hooks: Rc<RefCell<Pool>>,
+    control: Option<Control>,
+    /// Whether any route has an app.
+    has_hooks: bool,
+    max_handshakes: usize,
+    acceptors: Vec<Acceptor>,
+    /// Whether somebody may wait at one of them.
+    accept_pending: bool,
+    router: Router,
+    inbox: Inbox,
+    timers: Timers,
+    due: Vec<Entry>,
+    /// Clients whose share of a turn was used up.
+    awake: VecDeque<Entry>,
+    /// Handshakes in the order of their first byte, the oldest first to make room.
+    openings: VecDeque<Entry>,
+    audience: Vec<u32>,
+    scratch: Vec<u8>,
+    out: Output,
+    totals: Totals,
+    random: Random,
+    spare: Spare,
+    /// When accepting may be tried again after descriptors ran out.
+    accept_at: Option<Instant>,
+    /// Until when nothing more is said about that.
+    quiet_until: Instant,
+    /// Since when the memory budget stops all reading.
+    starved_since: Option<Instant>,
+    drain: Option<Drain>,
+}
+
+/// What a loop is made of.
+pub(crate) struct Parts {
+    pub(crate) poll: Poll,
+    pub(crate) process: Arc<Process>,
+    pub(crate) handlers: Vec<Box<dyn Handler>>,
+    pub(crate) hooks: Rc<RefCell<Pool>>,
+    pub(crate) control: Option<Control>,
+    pub(crate) acceptors: Vec<Acceptor>,
+    pub(crate) router: Router,
+    pub(crate) inbox: Inbox,
+    pub(crate) spare: Spare,
+}
+
+impl Worker {
+    pub(crate) fn new(parts: Parts) -> io::Result<Self> {
+        let Parts {
+            poll,
+            process,
+            handlers,
+            hooks,
+            control,
+            mut acceptors,
+            router,
+            inbox,
+            spare,
+        } = parts;
+        for (number, acceptor) in acceptors.iter_mut().enumerate() {
+            acceptor.register(poll.registry(), source::token(Part::Listener, number))?;
+        }
+        let now = process.clock.now();
+        let has_hooks = process
+            .config
+            .routes
+            .iter()
+            .any(|route| matches!(route.target, Target::Hooks(_)));
+        let members = process
+            .config
+            .routes
+            .iter()
+            .map(|_| Members::default())
+            .collect();
+        Ok(Self {
+            poll,
+            now,
+            clients: Clients::default(),
+            members,
+            groups: Groups::default(),
+            handlers,
+            hooks,
+            control,
+            has_hooks,
+            max_handshakes: process.config.bounds.max_handshakes,
+            acceptors,
+            accept_pending: false,
+            router,
+            inbox,
+            timers: Timers::new(now),
+            due: Vec::new(),
+            awake: VecDeque::new(),
+            openings: VecDeque::new(),
+            audience: Vec::new(),
+            scratch: vec![0; SCRATCH],
+            out: Output::with_capacity(16 * 1024),
+            totals: Totals::default(),
+            random: Random::new(),
+            spare,
+            accept_at: None,
+            quiet_until: now,
+            starved_since: None,
+            drain: None,
+            process,
+        })
+    }
+
+    /// Turns until the process stops.
+    ///
+    /// # Errors
+    /// The system's: `poll` failed for good.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            match self.poll.poll(&mut events, self.patience()) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => result?,
+            }
+            self.now = self.process.clock.now();
+            for event in &events {
+                self.event(event);
+            }
+            self.time();
+            for _ in 0..self.awake.len() {
+                if let Some(entry) = self.awake.pop_front() {
+                    self.serve(entry);
+                }
+            }
+            self.commands();
+            if self.starved_since.is_some() || self.process.is_out_of_memory() {
+                self.watch_memory();
+            }
+            self.totals.flush(&self.process.counters);
+            if self.drain.is_some() && self.drained() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns how long `poll` may sleep.
+    fn patience(&self) -> Option<Duration> {
+        if !self.awake.is_empty() || (self.accept_pending && self.accept_at.is_none()) {
+            return Some(Duration::ZERO);
+        }
+        let mut deadline = self.timers.poll_timeout();
+        let mut consider = |at: Option<Instant>| {
+            if let Some(at) = at {
+                deadline = Some(deadline.map_or(at, |deadline| deadline.min(at)));
+            }
+        };
+        if self.has_hooks {
+            consider(self.hooks.borrow().poll_timeout());
+        }
+        if let Some(control) = &self.control {
+            consider(control.poll_timeout());
+        }
+        consider(self.accept_at);
+        consider(self.starved_since.map(|_| self.now + STARVED_TICK));
+        consider(self.drain.as_ref().map(|_| self.now + DRAIN_TICK));
+        deadline.map(|deadline| deadline.since(self.now))
+    }
+
+    fn event(&mut self, event: &mio::event::Event) {
+        let (part, number) = source::split(event.token());
+        match part {
+            Part::Client => {
+                let entry = clients::entry(number);
+                let Some(client) = self.clients.get_mut(entry) else {
+                    return;
+                };
+                let hangup = event.is_read_closed() || event.is_error();
+                client.flags.readable |= event.is_readable() || hangup;
+                client.flags.hangup |= hangup;
+                client.outbound.writable |= event.is_writable();
+                self.serve(entry);
+            }
+            Part::Listener => {
+                if let Some(acceptor) = self.acceptors.get_mut(number) {
+                    acceptor.pending = true;
+                    self.accept_pending = true;
+                }
+            }
+            Part::Waker => self.mail(),
+            Part::Hook | Part::Control => {
+                let readiness = Readiness {
+                    readable: event.is_readable() || event.is_read_closed() || event.is_error(),
+                    writable: event.is_writable(),
+                    closed: event.is_read_closed() || event.is_error(),
+                };
+                if part == Part::Hook {
+                    self.hooks
+                        .borrow_mut()
+                        .ready(&mut turn!(self), number, readiness);
+                } else if let Some(control) = &mut self.control {
+                    control.ready(&mut turn!(self), number, readiness);
+                }
+            }
+        }
+    }
+
+    /// Does what the time demands.
+    fn time(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.take_due(self.now, &mut due);
+        for entry in due.drain(..) {
+            if let Some(client) = self.clients.get_mut(entry)
+                && self.timers.disarm(&mut client.armed)
+            {
+                client.flags.calm = false;
+                self.serve(entry);
+            }
+        }
+        self.due = due;
+        if self.has_hooks {
+            let at = self.hooks.borrow().poll_timeout();
+            if at.is_some_and(|at| at <= self.now) {
+                self.hooks.borrow_mut().handle_timeout(&mut turn!(self));
+            }
+        }
+        if let Some(control) = &mut self.control
+            && control.poll_timeout().is_some_and(|at| at <= self.now)
+        {
+            control.handle_timeout(&mut turn!(self));
+        }
+        if self.accept_at.is_some_and(|at| at <= self.now) {
+            self.accept_at = None;
+        }
+        if self.accept_pending && self.accept_at.is_none() {
+            for number in 0..self.acceptors.len() {
+                self.accept(number);
+            }
+            self.accept_pending = self.acceptors.iter().any(|acceptor| acceptor.pending);
+        }
+        if self.drain.is_some() {
+            self.drain_some();
+        }
+    }
+
+    /// Serves one client: bytes in, time, bytes out, next deadline. A panic costs that client.
+    fn serve(&mut self, entry: Entry) {
+        let Some(client) = self.clients.get_mut(entry) else {
+            return;
+        };
+        client.flags.queued = false;
+        if self.starved_since.is_none() && self.process.is_out_of_memory() {
+            // Not at the end of the turn: until then everybody could take another share.
+            self.starved_since = Some(self.now);
+        }
+        let mut cx = context!(self);
+        let verdict = match catch_unwind(AssertUnwindSafe(|| client.serve(&mut cx))) {
+            Ok(verdict) => verdict,
+            Err(_) => self.panicked(entry),
+        };
+        self.finish(entry, verdict);
+    }
+
+    fn panicked(&mut self, entry: Entry) -> Verdict {
+        self.process.counters.panics.one();
+        tracing::error!("a client's turn panicked; the client is dropped");
+        self.out.clear(0);
+        if let Some(client) = self.clients.get_mut(entry) {
+            let mut cx = context!(self);
+            // The handler may panic again when it is told.
+            let told = catch_unwind(AssertUnwindSafe(|| {
+                client.drop_now(&mut cx, Drop::Panicked)
+            }));
+            if told.is_err() {
+                tracing::error!("and again when its end was told");
+            }
+        }
+        Verdict::Leaves
+    }
+
+    /// What follows every turn of a client: its place among the members, its next turn, its next deadline.
+    fn finish(&mut self, entry: Entry, verdict: Verdict) {
+        debug_assert!(self.out.is_empty(), "the next client would hear it");
+        let Some(client) = self.clients.get_mut(entry) else {
+            return;
+        };
+        if verdict == Verdict::Stays && client.flags.calm && client.is_calm() {
+            return; // An open client had its turn, and nothing but its messages has changed.
+        }
+        let is_open = matches!(client.phase, Phase::Open(_)) && verdict != Verdict::Leaves;
+        match (is_open, client.place) {
+            (true, None) => {
+                if let Some(members) = self.members.get_mut(usize::from(client.route.0)) {
+                    client.place = Some(members.join(entry.slot));
+                }
+            }
+            (false, Some(place)) => {
+                client.place = None;
+                let route = client.route;
+                self.leave_all(entry, route, place);
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+        let Some(client) = self.clients.get_mut(entry) else {
+            return;
+        };
+        match verdict {
+            Verdict::Leaves => {
+                client.settle_accounts(&self.process);
+                self.clients.remove(entry.slot);
+                self.process.counters.connections.subtract(1);
+                self.accept_at = None; // A descriptor is free: who waits at the door may come in.
+                return;
+            }
+            Verdict::Again => {
+                if !client.flags.queued {
+                    client.flags.queued = true;
+                    self.awake.push_back(entry);
+                }
+            }
+            Verdict::Stays => {}
+        }
+        let is_calm = client.is_calm();
+        if !(is_calm && client.flags.calm) {
+            client.flags.calm = is_calm;
+            let deadline = client.poll_timeout(&self.process.config);
+            self.timers.arm(entry, &mut client.armed, deadline);
+        }
+        if let Phase::Opening(_) = client.phase {
+            self.bound_handshakes(entry);
+        }
+    }
+
+    /// Takes a client that is no longer open out of its route and its groups.
+    fn leave_all(&mut self, entry: Entry, route: RouteId, place: u32) {
+        if let Some(members) = self.members.get_mut(usize::from(route.0))
+            && let Some(moved) = members.leave(place)
+            && let Some(client) = self.clients.at_mut(moved)
+        {
+            client.place = Some(place);
+        }
+        let groups = self
+            .clients
+            .get_mut(entry)
+            .and_then(|client| client.cold.as_mut());
+        let groups = groups
+            .map(|cold| std::mem::take(&mut cold.groups))
+            .unwrap_or_default();
+        for (group, place) in groups {
+            self.leave_group(&group, place);
+        }
+    }
+
+    fn leave_group(&mut self, group: &Arc<str>, place: u32) {
+        if let Some(moved) = self.groups.leave(group, place)
+            && let Some(cold) = self
+                .clients
+                .at_mut(moved)
+                .and_then(|client| client.cold.as_mut())
+            && let Some((_, kept)) = cold.groups.iter_mut().find(|(name, _)| name == group)
+        {
+            *kept = place;
+        }
+    }
+
+    fn mail(&mut self) {
+        let mail: Vec<Mail> = self.inbox.take().collect();
+        for mail in mail {
+            match mail {
+                Mail::Command(command) => self.router.own.push_back(command),
+                Mail::Outcome(ticket, outcome) => self.router.outcomes.push_back((ticket, outcome)),
+                Mail::Permit(app) => self.hooks.borrow_mut().permit(&mut turn!(self), app),
+                Mail::Drain { now } => self.begin_drain(now),
+            }
+        }
+    }
+
+    /// Does all commands of this turn, and lets hooks and the control API say what came of them.
+    #[inline]
+    fn commands(&mut self) {
+        if self.has_hooks || !self.router.own.is_empty() || !self.router.outcomes.is_empty() {
+            self.do_commands();
+        }
+    }
+}
