@@ -1,12 +1,14 @@
 //! The one type that crosses threads: what hooks, the control API and other threads want done to sockets, and what
 //! came of it. Knows no HTTP and no socket.
 
+pub use crate::config::RouteId;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
-use ws_proto::{CloseCode, Framing, Message, Output, Rejection, Variant, Version};
+use ws_proto::{CloseCode, Framing, Headers, Message, Output, Rejection, Variant, Version};
 
 /// Names one accepted socket, never used again: boot mark, thread, slot, and 128 random bits. 32 URL-safe characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,10 +143,6 @@ impl Broadcast {
     }
 }
 
-/// Which route, by its place in the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RouteId(pub u16);
-
 /// Who hears a broadcast.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -192,11 +190,20 @@ pub enum Action {
     Inspect(SocketId),
 }
 
+/// What is added to a 101.
+#[derive(Clone, Debug, Default)]
+pub struct Accept {
+    /// One of the subprotocols offered.
+    pub protocol: Option<String>,
+    /// `Set-Cookie` and other end-to-end headers.
+    pub headers: Headers,
+}
+
 /// What becomes of a handshake.
 #[derive(Clone, Debug)]
 pub enum LateDecision {
     /// 101 with this subprotocol and these headers.
-    Accept(crate::handler::Accept),
+    Accept(Accept),
     /// The app's own answer.
     Reject(Rejection),
     /// 503 with `Retry-After` in seconds.

@@ -67,6 +67,8 @@ pub struct Counters {
     pub messages_in: Counter,
     /// Messages to clients.
     pub messages_out: Counter,
+    /// Binary messages of an app that did not ask what came of them, to versions that have none.
+    pub unsupported: Counter,
     /// Sockets dropped because their output was full.
     pub full: Counter,
     /// Sockets dropped because they made no progress.

@@ -1,10 +1,14 @@
 //! The embedding trait, what its methods are given, and the built-in handlers echo and chat. Hooks are one more handler.
 //! Knows no socket and no HTTP.
 
+pub use crate::command::Accept;
+
 use crate::command::{Action, Broadcast, Command, RouteId, Scope, SocketId};
+use crate::handle::Handle;
 use crate::source::Router;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use ws_proto::{CloseCode, Headers, Message, Rejection, Request, Version};
 
 /// What an application does with sockets. One value a thread and route; [`Socket::key`] tells sockets apart.
@@ -23,6 +27,11 @@ pub trait Handler {
     /// A whole message came.
     fn on_message(&mut self, socket: &mut Socket<'_>, message: Message<'_>) {
         let _ = (socket, message);
+    }
+
+    /// The answer to a ping came, so long after the ping left: a heartbeat's or [`Socket::ping`]'s.
+    fn on_pong(&mut self, socket: &mut Socket<'_>, round_trip: Duration) {
+        let _ = (socket, round_trip);
     }
 
     /// The socket has ended: nothing more comes, and sending fails.
@@ -90,15 +99,6 @@ pub enum Decision {
     Later,
 }
 
-/// What is added to a 101.
-#[derive(Clone, Debug, Default)]
-pub struct Accept {
-    /// One of the subprotocols offered.
-    pub protocol: Option<String>,
-    /// `Set-Cookie` and other end-to-end headers.
-    pub headers: Headers,
-}
-
 impl Decision {
     /// Accepts without a subprotocol.
     #[must_use]
@@ -164,6 +164,7 @@ pub(crate) trait Lent {
     fn version(&self) -> Version;
     fn route(&self) -> RouteId;
     fn send(&mut self, message: Message<'_>) -> Result<(), SendError>;
+    fn ping(&mut self) -> Result<(), SendError>;
     fn close(&mut self, code: CloseCode, reason: &str);
     fn pause(&mut self);
     fn router(&mut self) -> &mut Router;
@@ -176,6 +177,8 @@ pub enum SendError {
     Closed,
     /// Its version has no binary messages.
     NoBinary,
+    /// Its version has no pings.
+    NoPing,
     /// As many bytes wait for the client as `max_output` allows.
     Full,
 }
@@ -184,6 +187,8 @@ impl From<ws_proto::SendError> for SendError {
     fn from(error: ws_proto::SendError) -> Self {
         if error == ws_proto::SendError::NoBinary {
             Self::NoBinary
+        } else if error == ws_proto::SendError::NoPing {
+            Self::NoPing
         } else {
             Self::Closed
         }
@@ -195,6 +200,7 @@ impl fmt::Display for SendError {
         f.write_str(match self {
             Self::Closed => "the socket is closed",
             Self::NoBinary => "its version has no binary messages",
+            Self::NoPing => "its version has no pings",
             Self::Full => "the client does not take what is sent",
         })
     }
@@ -228,6 +234,14 @@ impl Socket<'_> {
     #[inline]
     pub fn send(&mut self, message: Message<'_>) -> Result<(), SendError> {
         self.inner.send(message)
+    }
+
+    /// Sends a ping beside those of the heartbeat; [`Handler::on_pong`] tells how long its answer took.
+    ///
+    /// # Errors
+    /// Nobody's fault: closed, or full, or a version without pings ([`SendError::NoPing`]).
+    pub fn ping(&mut self) -> Result<(), SendError> {
+        self.inner.ping()
     }
 
     /// Begins the closing handshake, after what was sent.
@@ -291,8 +305,81 @@ impl Socket<'_> {
 
     /// Returns a handle that other threads may use, and this one later.
     #[must_use]
-    pub fn handle(&mut self) -> crate::Handle {
-        crate::Handle::of(self.inner.router())
+    pub fn handle(&mut self) -> Handle {
+        Handle::of(self.inner.router())
+    }
+}
+
+/// A handler of its own for each socket, made by a function when its handshake comes and dropped when it ends:
+/// `Worker::builder().route("/", || PerSocket::new(Player::default))`.
+#[derive(Debug)]
+pub struct PerSocket<F, H> {
+    make: F,
+    sockets: Vec<Option<H>>,
+}
+
+impl<F: FnMut() -> H, H: Handler> PerSocket<F, H> {
+    /// Takes the function.
+    pub fn new(make: F) -> Self {
+        Self {
+            make,
+            sockets: Vec::new(),
+        }
+    }
+
+    fn of(&mut self, socket: &Socket<'_>) -> Option<&mut H> {
+        self.sockets.get_mut(socket.key())?.as_mut()
+    }
+
+    fn take(&mut self, slot: usize) -> Option<H> {
+        self.sockets.get_mut(slot)?.take()
+    }
+}
+
+impl<F: FnMut() -> H, H: Handler> Handler for PerSocket<F, H> {
+    fn on_connect(&mut self, request: &Connecting<'_>) -> Decision {
+        let mut handler = (self.make)();
+        let decision = handler.on_connect(request);
+        if !matches!(decision, Decision::Refuse(_)) {
+            let slot = request.id().slot as usize;
+            if self.sockets.len() <= slot {
+                self.sockets.resize_with(slot + 1, || None);
+            }
+            if let Some(place) = self.sockets.get_mut(slot) {
+                *place = Some(handler);
+            }
+        }
+        decision
+    }
+
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        if let Some(handler) = self.of(socket) {
+            handler.on_open(socket);
+        }
+    }
+
+    fn on_message(&mut self, socket: &mut Socket<'_>, message: Message<'_>) {
+        if let Some(handler) = self.of(socket) {
+            handler.on_message(socket, message);
+        }
+    }
+
+    fn on_pong(&mut self, socket: &mut Socket<'_>, round_trip: Duration) {
+        if let Some(handler) = self.of(socket) {
+            handler.on_pong(socket, round_trip);
+        }
+    }
+
+    fn on_close(&mut self, socket: &mut Socket<'_>, end: &End<'_>) {
+        if let Some(mut handler) = self.take(socket.key()) {
+            handler.on_close(socket, end);
+        }
+    }
+
+    fn on_lost(&mut self, id: SocketId, end: &End<'_>) {
+        if let Some(mut handler) = self.take(id.slot as usize) {
+            handler.on_lost(id, end);
+        }
     }
 }
 

@@ -17,10 +17,12 @@ mod stream;
 pub mod command;
 mod forwarded;
 mod groups;
+mod handle;
 mod mailbox;
 mod outbound;
 mod process;
 mod proxy_protocol;
+mod router;
 mod source;
 mod timers;
 // Floor 2: handlers and the things that live in the loop.
@@ -37,6 +39,9 @@ pub mod supervisor;
 
 pub use command::{LateDecision, SocketId};
 pub use config::Config;
-pub use handler::{Accept, ClosedBy, Connecting, Decision, End, Handler, SendError, Socket};
-pub use supervisor::{Builder, Handle, Running, StartError, Worker};
+pub use handle::Handle;
+pub use handler::{
+    Accept, ClosedBy, Connecting, Decision, End, Handler, PerSocket, SendError, Socket,
+};
+pub use supervisor::{Builder, Running, StartError, Worker};
 pub use ws_proto::{CloseCode, Headers, Message, Rejection, Version};

@@ -1,10 +1,9 @@
 //! What the loop lends to the things that live in it besides clients: hooks and the control API. They own their
 //! sockets; only the loop polls and reads the clock.
 
-use crate::command::{Command, Outcome, Ticket};
+pub(crate) use crate::router::Router;
+
 use mio::{Registry, Token};
-use std::collections::VecDeque;
-use std::sync::Arc;
 use ws_proto::Instant;
 
 /// What a source may use in its turn.
@@ -55,20 +54,4 @@ pub(crate) fn split(token: Token) -> (Part, usize) {
         _ => Part::Control,
     };
     (part, token.0 & ((1 << PART_SHIFT) - 1))
-}
-
-/// Carries commands to the threads whose sockets they are for. Own commands are done at the end of the turn.
-pub(crate) struct Router {
-    /// This thread.
-    pub(crate) thread: u8,
-    /// How many there are.
-    pub(crate) threads: u8,
-    /// For this thread.
-    pub(crate) own: VecDeque<Command>,
-    /// Answers for this thread's control listener.
-    pub(crate) outcomes: VecDeque<(Ticket, Outcome)>,
-    /// For the others.
-    pub(crate) mailboxes: Arc<[crate::mailbox::Mailbox]>,
-    /// What the threads share.
-    pub(crate) process: Arc<crate::process::Process>,
 }

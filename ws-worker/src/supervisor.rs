@@ -1,18 +1,19 @@
 //! Threads, signals and the end: binds, starts one loop a thread, waits. Knows no client and no message.
 
-use crate::command::{Action, Broadcast, Command, LateDecision, RouteId, Scope, SocketId};
+use crate::command::RouteId;
 use crate::config::{Address, Config, Listener, Route, Target};
 use crate::control::Control;
-use crate::counters::{Counters, Gauge};
+use crate::counters::Gauge;
+use crate::handle::Handle;
 use crate::handler::{Chat, Echo, Handler, SaysVersion};
 use crate::hook::{HookHandler, Permits, Pool};
 use crate::listener::{Acceptor, Bound, Spare, bind};
-use crate::mailbox::{Inbox, Mail, Mailbox, mailbox};
+use crate::mailbox::{Inbox, Mailbox, mailbox};
 use crate::process::Process;
 use crate::source::{self, Part, Router};
 use crate::worker::{Parts, Worker as Loop};
 use mio::{Poll, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,7 +22,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use ws_proto::{CloseCode, Message};
 
 /// Makes a handler for a thread.
 pub type Factory = Arc<dyn Fn() -> Box<dyn Handler> + Send + Sync>;
@@ -58,115 +58,6 @@ impl std::error::Error for StartError {}
 impl From<io::Error> for StartError {
     fn from(error: io::Error) -> Self {
         Self::System(error)
-    }
-}
-
-/// Reaches the sockets of a running worker from any thread. Nothing here waits; what is for nobody is dropped.
-#[derive(Clone)]
-pub struct Handle {
-    mailboxes: Arc<[Mailbox]>,
-    process: Arc<Process>,
-}
-
-impl Handle {
-    pub(crate) fn of(router: &Router) -> Self {
-        Self {
-            mailboxes: Arc::clone(&router.mailboxes),
-            process: Arc::clone(&router.process),
-        }
-    }
-
-    /// Returns what is counted.
-    #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.process.counters
-    }
-
-    fn one(&self, id: SocketId, action: Action) {
-        if let Some(mailbox) = self.mailboxes.get(usize::from(id.thread)) {
-            mailbox.post(Mail::Command(Command {
-                action,
-                reply: None,
-            }));
-        }
-    }
-
-    fn all(&self, scope: &Scope, message: Message<'_>) {
-        let message = Arc::new(Broadcast::new(message.into_owned()));
-        for mailbox in self.mailboxes.iter() {
-            let action = Action::Broadcast(scope.clone(), None, Arc::clone(&message));
-            mailbox.post(Mail::Command(Command {
-                action,
-                reply: None,
-            }));
-        }
-    }
-
-    /// Sends a message to one socket.
-    pub fn send(&self, id: SocketId, message: Message<'_>) {
-        self.one(
-            id,
-            Action::Send(vec![id], Arc::new(Broadcast::new(message.into_owned()))),
-        );
-    }
-
-    /// Sends a message to every open socket.
-    pub fn broadcast(&self, message: Message<'_>) {
-        self.all(&Scope::All, message);
-    }
-
-    /// Sends a message to every open socket of the route with this path.
-    pub fn broadcast_to_route(&self, path: &str, message: Message<'_>) {
-        if let Some(route) = self
-            .process
-            .config
-            .routes
-            .iter()
-            .find(|route| route.path == path)
-        {
-            self.all(&Scope::Route(route.id), message);
-        }
-    }
-
-    /// Sends a message to every member of a group.
-    pub fn send_to_group(&self, group: &str, message: Message<'_>) {
-        self.all(&Scope::Group(group.into()), message);
-    }
-
-    /// Adds a socket to a group.
-    pub fn join(&self, id: SocketId, group: &str) {
-        self.one(id, Action::Join(id, group.into()));
-    }
-
-    /// Takes a socket out of a group.
-    pub fn leave(&self, id: SocketId, group: &str) {
-        self.one(id, Action::Leave(id, group.into()));
-    }
-
-    /// Begins the closing handshake of a socket, after what is queued for it.
-    pub fn close(&self, id: SocketId, code: CloseCode, reason: &str) {
-        self.one(id, Action::Close(id, code, reason.to_owned()));
-    }
-
-    /// Lets a socket be read again that its handler paused.
-    pub fn resume(&self, id: SocketId) {
-        self.one(id, Action::Resume(id));
-    }
-
-    /// Answers a handshake whose handler said [`Decision::Later`](crate::Decision::Later).
-    pub fn decide(&self, id: SocketId, decision: LateDecision) {
-        self.one(id, Action::Decide(id, Box::new(decision)));
-    }
-
-    /// Stops the worker: sockets are closed with 1012 over the first half of the drain time.
-    pub fn stop(&self) {
-        self.drain(false);
-    }
-
-    fn drain(&self, now: bool) {
-        for mailbox in self.mailboxes.iter() {
-            mailbox.post(Mail::Drain { now });
-        }
     }
 }
 
@@ -346,7 +237,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
 
 fn run_with(config: Config, factories: &[Factory]) -> Result<(), StartError> {
     // Signals that come while it starts are kept until somebody can act on them.
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let waker = signals.handle();
     let running = start(config, factories)?;
     let handle = running.handle();
@@ -355,6 +246,12 @@ fn run_with(config: Config, factories: &[Factory]) -> Result<(), StartError> {
         .spawn(move || {
             let mut again = false;
             for signal in signals.forever() {
+                if signal == SIGHUP {
+                    tracing::warn!(
+                        "SIGHUP: nothing is reloaded, start again to read the configuration"
+                    );
+                    continue;
+                }
                 tracing::info!(signal, again, "stopping");
                 handle.drain(again);
                 again = true;
@@ -447,14 +344,30 @@ pub fn start(config: Config, factories: &[Factory]) -> Result<Running, StartErro
         handles.push(
             std::thread::Builder::new()
                 .name(name)
-                .spawn(move || seed.grow()?.run())?,
+                .spawn(move || turn_until_the_end(seed))?,
         );
     }
     Ok(Running {
-        handle: Handle { mailboxes, process },
+        handle: Handle::new(mailboxes, process),
         addresses,
         threads: handles,
     })
+}
+
+/// Runs a loop. One that ends badly takes the others along: half a worker would answer half of the clients.
+fn turn_until_the_end(seed: Seed) -> io::Result<()> {
+    let handle = Handle::new(Arc::clone(&seed.mailboxes), Arc::clone(&seed.process));
+    let turns = std::panic::AssertUnwindSafe(|| seed.grow()?.run());
+    let result = std::panic::catch_unwind(turns).unwrap_or_else(|_| {
+        Err(io::Error::other(
+            "a loop panicked outside of a client's turn",
+        ))
+    });
+    if let Err(error) = &result {
+        tracing::error!(%error, "a loop ended");
+        handle.drain(true);
+    }
+    result
 }
 
 /// Takes as many descriptors as the operator allows: the soft limit is there for programs that use `select`.

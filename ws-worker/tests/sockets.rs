@@ -909,3 +909,106 @@ fn versions_can_be_narrowed_by_route() {
         "{answer}"
     );
 }
+
+#[test]
+fn what_an_app_sends_during_the_handshake_waits_until_the_socket_is_open() {
+    struct Later(Sender<SocketId>);
+    impl Handler for Later {
+        fn on_connect(&mut self, request: &Connecting<'_>) -> Decision {
+            self.0.send(request.id()).unwrap();
+            Decision::Later
+        }
+        fn on_open(&mut self, socket: &mut Socket<'_>) {
+            socket.send(Message::text("open")).unwrap();
+        }
+    }
+    let (sender, ids) = channel();
+    let sender = Mutex::new(sender);
+    let (running, address) = started(
+        Worker::builder()
+            .threads(2)
+            .route("/", move || Later(sender.lock().unwrap().clone())),
+    );
+    for version in ALL {
+        let handle = running.handle();
+        std::thread::scope(|scope| {
+            let client = scope.spawn(move || open(address, version, "/"));
+            let id = ids.recv_timeout(PATIENCE).unwrap();
+            handle.send(id, Message::text("early"));
+            handle.send(id, Message::binary(b"only where it exists"));
+            handle.join(id, "early birds");
+            handle.decide(id, LateDecision::Accept(Accept::default()));
+            let mut client = client.join().unwrap();
+            assert_eq!(client.receive_text(), "open");
+            assert_eq!(client.receive_text(), "early");
+            if version.has_binary() {
+                let expected = Some(Message::binary(b"only where it exists"));
+                assert_eq!(client.receive(), expected);
+            }
+            handle.send_to_group("early birds", Message::text("worms"));
+            assert_eq!(client.receive_text(), "worms");
+        });
+    }
+}
+
+#[test]
+fn a_handler_of_its_own_for_each_socket_remembers_and_is_dropped() {
+    #[derive(Default)]
+    struct Counts(u32, Option<Sender<u32>>);
+    impl Handler for Counts {
+        fn on_message(&mut self, socket: &mut Socket<'_>, _: Message<'_>) {
+            self.0 += 1;
+            socket.send(Message::text(&self.0.to_string())).unwrap();
+        }
+        fn on_close(&mut self, _: &mut Socket<'_>, _: &End<'_>) {
+            self.1.take().unwrap().send(self.0).unwrap();
+        }
+    }
+    let (sender, ends) = channel();
+    let sender = Arc::new(Mutex::new(sender));
+    let (_running, address) = started(Worker::builder().route("/", move || {
+        let sender = Arc::clone(&sender);
+        ws_worker::PerSocket::new(move || Counts(0, Some(sender.lock().unwrap().clone())))
+    }));
+    let mut first = open(address, Version::Rfc6455, "/");
+    let mut second = open(address, Version::Hixie75, "/");
+    for count in 1..4 {
+        first.text("x");
+        assert_eq!(first.receive_text(), count.to_string());
+    }
+    second.text("x");
+    assert_eq!(second.receive_text(), "1");
+    first.close(1000, "");
+    assert_eq!(ends.recv_timeout(PATIENCE), Ok(3));
+}
+
+#[test]
+fn a_handler_pings_and_hears_how_long_it_took() {
+    struct Pings(Sender<Duration>);
+    impl Handler for Pings {
+        fn on_open(&mut self, socket: &mut Socket<'_>) {
+            let has_ping = socket.version().has_ping();
+            assert_eq!(socket.ping().is_ok(), has_ping);
+        }
+        fn on_message(&mut self, socket: &mut Socket<'_>, message: Message<'_>) {
+            Echo.on_message(socket, message);
+        }
+        fn on_pong(&mut self, _: &mut Socket<'_>, round_trip: Duration) {
+            self.0.send(round_trip).unwrap();
+        }
+    }
+    let (sender, pongs) = channel();
+    let sender = Mutex::new(sender);
+    let (_running, address) =
+        started(Worker::builder().route("/", move || Pings(sender.lock().unwrap().clone())));
+    for version in ALL {
+        let mut client = open(address, version, "/");
+        // The ping comes before the answer to this, and is answered on the way to it.
+        client.text("x");
+        assert_eq!(client.receive_text(), "x");
+        if version.has_ping() {
+            assert!(pongs.recv_timeout(PATIENCE).unwrap() < PATIENCE);
+        }
+    }
+    assert!(pongs.try_recv().is_err());
+}

@@ -1,6 +1,7 @@
 //! A client until it is open: asked, accepted, refused or lost. Knows the decision, not how it was come to.
 
 use super::*;
+use crate::command::Command;
 
 impl Client {
     /// The head is whole and valid: finds the route and asks its handler.
@@ -87,7 +88,7 @@ impl Client {
             }
             LateDecision::Unavailable(retry_after) => {
                 opening.forget_asking();
-                opening.refuse(Refusal::Unavailable, Some(retry_after), cx.out);
+                opening.refuse(Refusal::Unavailable, Some(retry_after), 0, cx.out);
                 cx.process.counters.refused.one();
                 self.linger(cx);
             }
@@ -104,9 +105,10 @@ impl Client {
                 finished: false,
             },
         );
-        let Phase::Opening(opening) = phase else {
+        let Phase::Opening(mut opening) = phase else {
             return;
         };
+        let kept = opening.take_kept();
         let (connection, cold) = opening.into_connection(cx.now, cx.process);
         let Some(connection) = connection else {
             self.flags.broken = true;
@@ -122,16 +124,22 @@ impl Client {
         self.flags.opened = true;
         cx.process.counters.opened.one();
         self.lend(cx, |socket, handler| handler.on_open(socket));
+        let kept = kept.into_iter();
+        cx.router.own.extend(kept.map(|action| Command {
+            action,
+            reply: None,
+        }));
     }
 
     pub(super) fn refuse(&mut self, cx: &mut Context<'_>, refusal: Refusal) {
+        let [dice, ..] = self.key;
         let Phase::Opening(opening) = &mut self.phase else {
             return;
         };
         cx.process.counters.refused.one();
         tracing::debug!(refusal = refusal.name(), "handshake refused");
         if !opening.serve_page(refusal, &cx.process.config, cx.out) {
-            opening.refuse(refusal, None, cx.out);
+            opening.refuse(refusal, None, dice, cx.out);
         }
         self.lose(cx, CloseCode::ABNORMAL, refusal.name(), ClosedBy::Worker);
         self.linger(cx);

@@ -57,6 +57,13 @@ impl Lent for Lending<'_> {
         Ok(())
     }
 
+    fn ping(&mut self) -> Result<(), SendError> {
+        if self.outbound.len() + self.out.len() >= self.route.max_output {
+            return Err(SendError::Full);
+        }
+        Ok(self.connection.ping(self.now, self.out)?)
+    }
+
     fn close(&mut self, code: CloseCode, reason: &str) {
         if !self.router.own.is_empty() {
             self.router.close_behind(self.id, code, reason);

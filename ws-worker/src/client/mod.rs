@@ -413,7 +413,9 @@ impl Client {
 
     #[inline]
     fn event(&mut self, cx: &mut Context<'_>, event: Option<Event<'_>>, share: &mut Share) {
-        if let Some(Event::Message(message)) = event {
+        if let Some(Event::Pong(round_trip)) = event {
+            self.lend(cx, |socket, handler| handler.on_pong(socket, round_trip));
+        } else if let Some(Event::Message(message)) = event {
             share.messages = share.messages.saturating_sub(1);
             if self.flags.deflates {
                 // A few bytes may have become many: its share is of what others wait for.

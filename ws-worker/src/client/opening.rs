@@ -2,7 +2,7 @@
 //! and its handler's decision. Knows no socket; the client feeds it.
 
 use crate::clock;
-use crate::command::{RouteId, SocketId};
+use crate::command::{Action, RouteId, Sent, SocketId};
 use crate::config::{Config, Target, origin_allowed};
 use crate::forwarded::{Forwarded, Peer, forwarded};
 use crate::handler::{Accept, Connecting, Decision, Handler};
@@ -64,7 +64,13 @@ pub(crate) struct Opening {
     answered: bool,
     route: RouteId,
     counted_peer: Option<IpAddr>,
+    /// What the app wants done to the socket once it is open: it knows the id since it was asked.
+    kept: Vec<Action>,
+    kept_bytes: usize,
 }
+
+/// Commands that are kept for a socket that is not open yet.
+const KEPT: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -88,6 +94,8 @@ impl Opening {
             answered: false,
             route: RouteId(0),
             counted_peer: None,
+            kept: Vec::new(),
+            kept_bytes: 0,
         }
     }
 
@@ -213,22 +221,21 @@ impl Opening {
         Ok(self.handshake.is_open())
     }
 
-    pub(crate) fn refuse(&mut self, refusal: Refusal, retry_after: Option<u32>, out: &mut Output) {
-        let jittered = (refusal == Refusal::Unavailable).then(|| 1 + self.jitter() % 5);
+    /// Refuses; `dice` spread the herd that is told to come back.
+    pub(crate) fn refuse(
+        &mut self,
+        refusal: Refusal,
+        retry_after: Option<u32>,
+        dice: u8,
+        out: &mut Output,
+    ) {
+        let jittered = (refusal == Refusal::Unavailable).then_some(1 + u32::from(dice % 5));
         let retry_after = retry_after.or(jittered);
         self.handshake.refuse(refusal, retry_after, out);
     }
 
     pub(crate) fn reject(&mut self, rejection: &Rejection, out: &mut Output) {
         self.handshake.reject(rejection, out);
-    }
-
-    /// Spreads the herd that comes back: no clock and no dice here, but ports differ.
-    fn jitter(&self) -> u32 {
-        match self.peer {
-            Peer::Tcp(address) => u32::from(address.port()),
-            Peer::Unix => 0,
-        }
     }
 
     /// Answers a browser that asks without a WebSocket: the demo's page, or that there is nothing. False: neither.
@@ -342,6 +349,28 @@ impl Opening {
         }
     }
 
+    /// Keeps a command until the socket is open. `None`: nobody was told its id, or nothing will come of it any more.
+    pub(crate) fn keep(&mut self, action: Action, bytes: usize, limit: usize) -> Option<Sent> {
+        let version = self.handshake.request().filter(|_| self.asked)?.version();
+        if let Action::Send(_, message) = &action
+            && message.message().is_binary()
+            && !version.has_binary()
+        {
+            return Some(Sent::Unsupported);
+        }
+        if self.kept.len() >= KEPT || self.kept_bytes >= limit {
+            return Some(Sent::Full);
+        }
+        self.kept_bytes += bytes;
+        self.kept.push(action);
+        Some(Sent::Queued)
+    }
+
+    /// Takes what was kept.
+    pub(crate) fn take_kept(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.kept)
+    }
+
     pub(crate) fn is_deciding(&self) -> bool {
         self.stage == Stage::Deciding
     }
@@ -377,6 +406,8 @@ impl Opening {
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.handshake.memory() + self.proxy_head.as_ref().map_or(0, Vec::capacity)
+        self.handshake.memory()
+            + self.kept_bytes
+            + self.proxy_head.as_ref().map_or(0, Vec::capacity)
     }
 }

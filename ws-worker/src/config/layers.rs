@@ -5,7 +5,7 @@ use super::error::Wrong;
 use super::key::{FORWARDED, Key, Kind};
 use super::raw::{Data, Table, Value};
 use super::{Bounds, Dialect, Hooks, Listener, Origin, Retry, Route, Target, read};
-use crate::command::RouteId;
+use crate::config::RouteId;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use super::layers::Layers;
 use super::raw::{Data, Entry, Table, Value};
 use super::secret::{self, Kept};
 use super::{Address, Config, Control, Hooks, Listener, Route, Target, app_url, read, warn};
-use crate::command::RouteId;
+use crate::config::RouteId;
 use std::sync::Arc;
 
 /// Where the routes come from.

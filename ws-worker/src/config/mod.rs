@@ -20,7 +20,6 @@ pub use error::ConfigError;
 pub use flags::{BadFlag, Flags, Overrides};
 pub use origin::{Origin, origin_allowed};
 
-use crate::command::RouteId;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -28,6 +27,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use ws_proto::{HeadLimits, Limits, Versions};
+
+/// Which route, by its place in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u16);
 
 /// Everything a worker needs to know.
 #[derive(Clone, Debug)]

@@ -27,12 +27,7 @@ impl Worker {
         let outcome = match action {
             Action::Send(ids, message) => Outcome::Sent(
                 ids.into_iter()
-                    .map(|id| {
-                        (
-                            id,
-                            self.send_to(id, message.message().as_borrowed(), reply.is_some()),
-                        )
-                    })
+                    .map(|id| (id, self.send_to(id, &message, reply.is_some())))
                     .collect(),
             ),
             Action::Broadcast(scope, except, message) => {
@@ -111,10 +106,12 @@ impl Worker {
 
     /// Sends to one socket. Whoever asked what came of it is told that the output is full, and nothing changes; for whoever
     /// did not ask, the socket is dropped rather than left with a silent hole.
-    pub(super) fn send_to(&mut self, id: SocketId, message: Message<'_>, asked: bool) -> Sent {
+    pub(super) fn send_to(&mut self, id: SocketId, message: &Arc<Broadcast>, asked: bool) -> Sent {
         let Some(entry) = self.open_entry(id) else {
-            return Sent::Gone;
+            let action = Action::Send(vec![id], Arc::clone(message));
+            return self.keep(id, action, message.message().payload().len());
         };
+        let message = message.message().as_borrowed();
         // What is routed behind waiting commands would come back here for ever: this is the front of that queue.
         let waiting = std::mem::take(&mut self.router.own);
         let result = self.step(entry, |client, cx| client.send(cx, message));
@@ -132,14 +129,44 @@ impl Worker {
                 }
                 Sent::Full
             }
-            Some(Err(SendError::NoBinary)) => Sent::Unsupported,
-            Some(Err(SendError::Closed)) | None => Sent::Gone,
+            Some(Err(SendError::NoBinary)) => {
+                if !asked {
+                    self.process.counters.unsupported.one();
+                    tracing::debug!(%id, "a binary message for a version without them");
+                }
+                Sent::Unsupported
+            }
+            Some(Err(SendError::Closed | SendError::NoPing)) | None => Sent::Gone,
+        }
+    }
+
+    /// Keeps a command for a socket whose handshake is not over: the app knows its id since it was asked.
+    fn keep(&mut self, id: SocketId, action: Action, bytes: usize) -> Sent {
+        let routes = &self.process.config.routes;
+        let Some(client) = self.clients.find(id) else {
+            return Sent::Gone;
+        };
+        let limit = routes
+            .get(usize::from(client.route.0))
+            .map_or(0, |route| route.max_output);
+        match &mut client.phase {
+            Phase::Opening(opening) => opening.keep(action, bytes, limit).unwrap_or(Sent::Gone),
+            Phase::Open(_) | Phase::Lingering { .. } => Sent::Gone,
+        }
+    }
+
+    /// Likewise, for what is answered by whether the socket is there.
+    fn keep_found(&mut self, id: SocketId, action: Action) -> Found {
+        match self.keep(id, action, 0) {
+            Sent::Queued => Found::Yes,
+            Sent::Full => Found::Full,
+            Sent::Gone | Sent::Unsupported => Found::No,
         }
     }
 
     pub(super) fn join(&mut self, id: SocketId, group: &Arc<str>) -> Found {
         let Some(entry) = self.open_entry(id) else {
-            return Found::No;
+            return self.keep_found(id, Action::Join(id, Arc::clone(group)));
         };
         let Some(client) = self.clients.get_mut(entry) else {
             return Found::No;
@@ -161,7 +188,7 @@ impl Worker {
 
     pub(super) fn leave(&mut self, id: SocketId, group: &Arc<str>) -> Found {
         let Some(entry) = self.open_entry(id) else {
-            return Found::No;
+            return self.keep_found(id, Action::Leave(id, Arc::clone(group)));
         };
         let cold = self
             .clients
@@ -179,7 +206,7 @@ impl Worker {
 
     pub(super) fn close(&mut self, id: SocketId, code: CloseCode, reason: &str) -> Found {
         let Some(entry) = self.open_entry(id) else {
-            return Found::No;
+            return self.keep_found(id, Action::Close(id, code, reason.to_owned()));
         };
         self.step(entry, |client, cx| {
             ((), client.close(cx, code, reason, ClosedBy::App))

@@ -2,7 +2,10 @@
 
 use super::*;
 
+/// How long everybody may be stopped before somebody gives way, and for how long after that the next one follows at once:
+/// a budget that fills up again is not waited for again.
 const STARVED_LIMIT: Duration = Duration::from_millis(500);
+const PRESSED_FOR: Duration = Duration::from_secs(5);
 
 impl Worker {
     /// Stops all reading while the budget is nearly used up. Who holds most of it gives way if that lasts.
@@ -16,7 +19,14 @@ impl Worker {
             return;
         }
         let since = *self.starved_since.get_or_insert(self.now);
-        if since + STARVED_LIMIT <= self.now {
+        let is_pressed = self.gave_way.is_some_and(|at| at + PRESSED_FOR > self.now);
+        let limit = if is_pressed {
+            STARVED_TICK
+        } else {
+            STARVED_LIMIT
+        };
+        if since + limit <= self.now {
+            self.gave_way = Some(self.now);
             self.give_way();
             self.starved_since = Some(since + STARVED_TICK); // One a tick: it may have been enough.
         }

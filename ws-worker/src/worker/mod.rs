@@ -30,7 +30,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use ws_proto::{CloseCode, Framing, Instant, Message, Output, Variant};
+use ws_proto::{CloseCode, Framing, Instant, Output, Variant};
 
 /// The read buffer that all clients of the loop share.
 const SCRATCH: usize = 64 * 1024;
@@ -114,6 +114,8 @@ pub(crate) struct Worker {
     quiet_until: Instant,
     /// Since when the memory budget stops all reading.
     starved_since: Option<Instant>,
+    /// When somebody last gave way to the others.
+    gave_way: Option<Instant>,
     drain: Option<Drain>,
 }
 
@@ -186,6 +188,7 @@ impl Worker {
             accept_at: None,
             quiet_until: now,
             starved_since: None,
+            gave_way: None,
             drain: None,
             process,
         })

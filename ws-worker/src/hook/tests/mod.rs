@@ -434,6 +434,10 @@ impl Lent for Fake<'_> {
         Ok(())
     }
 
+    fn ping(&mut self) -> Result<(), SendError> {
+        Err(SendError::NoPing)
+    }
+
     fn close(&mut self, code: CloseCode, reason: &str) {
         self.heard.push(format!("close {code} {reason}"));
     }
