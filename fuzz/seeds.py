@@ -34,7 +34,7 @@ def hex_words(text):
 
 def streams():
     for path in sorted((vectors / "connection").glob("*.txt")):
-        version, client, data, limit = "rfc6455", False, b"", None
+        version, client, data, limit, agreed = "rfc6455", False, b"", None, None
         for line in path.read_text().splitlines():
             word, _, rest = line.partition(" ")
             if word == "version":
@@ -43,10 +43,17 @@ def streams():
                 client = True
             elif word == "max_message":
                 limit = int(rest)
+            elif word == "deflate":
+                agreed = rest
             elif word == "in":
                 data += hex_words(rest)
         small = limit is not None
         name = path.stem
+        if agreed is not None:
+            dials = ("server_no" in agreed) | ("client_no" in agreed) << 1 | client << 4 | (2 if small else 0) << 5
+            write("deflate", name, bytes([dials, 0, 0]) + data)
+            write("deflate", name + "-cut", bytes([dials, 7, 0]) + data)
+            continue
         if version.startswith("hixie"):
             dials = (version == "hixie-76") | client << 1 | (2 if small else 0) << 2
             write("hixie", name, bytes([dials, 0]) + data)
@@ -107,6 +114,15 @@ def answers():
             head += ["Sec-WebSocket-Protocol: chat"] * named
             data = "\r\n".join([*head, "", ""]).encode() + b"\x81\x02hi"
             write("handshake", f"client-{version}-{named}", bytes([1 | number << 1 | named << 6, 0]) + data)
+    for number, extension in (
+        (6, "permessage-deflate; server_no_context_takeover"),
+        (6, "permessage-deflate; server_no_context_takeover; client_max_window_bits=9"),
+        (7, "permessage-deflate; server_max_window_bits=10; client_no_context_takeover"),
+        (7, "permessage-deflate; server_max_window_bits=\"12\""),
+    ):
+        head = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
+        head += [f"Sec-WebSocket-Accept: {accept}", f"Sec-WebSocket-Extensions: {extension}", "", ""]
+        write("handshake", f"client-{number}-{extension}", bytes([1 | number << 1, 0]) + "\r\n".join(head).encode())
     for number, prefix, words in ((0, "", "Web Socket"), (1, "Sec-", "WebSocket")):
         for named in (0, 1):
             head = [f"HTTP/1.1 101 {words} Protocol Handshake", "Upgrade: WebSocket", "Connection: Upgrade"]
@@ -123,6 +139,24 @@ def answers():
         write("handshake", f"client-status-{status}", bytes([1 | 4 << 1, 3]) + data)
 
 
+def compressed():
+    """Payloads as zlib writes them, and messages to send."""
+    import zlib
+
+    texts = [b"", b"Hello", b"abc" * 200, bytes(range(256)) * 3, b"\0" * 3_000, "aé日😀".encode() * 50]
+    for number, text in enumerate(texts):
+        for name, level, strategy in (("stored", 0, 0), ("fixed", 9, zlib.Z_FIXED), ("best", 9, 0)):
+            compress = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
+            data = compress.compress(text) + compress.flush(zlib.Z_SYNC_FLUSH)
+            if len(data) > 1_000:
+                continue
+            write("deflate", f"payload-{number}-{name}", bytes([3, number, 1]) + data.removesuffix(b"\0\0\xff\xff"))
+            write("deflate", f"payload-{number}-{name}-text", bytes([0, 3, 2]) + data.removesuffix(b"\0\0\xff\xff"))
+    for dials in range(0, 64, 3):
+        messages = b"".join(bytes([times, how, 5]) + b"hello" for times in (1, 40, 200) for how in (0, 2, 4, 9, 3))
+        write("deflate", f"messages-{dials}", bytes([dials, dials, 3]) + messages)
+
+
 def conversations():
     """The bytes of an `Arbitrary` plan mean nothing to the eye: these are any, with every version and flag."""
     for version in range(5):
@@ -136,4 +170,5 @@ def conversations():
 streams()
 handshakes()
 answers()
+compressed()
 conversations()

@@ -26,6 +26,11 @@ pub fn operations(data: &[u8]) {
     oracles::operations::operations(data);
 }
 
+/// permessage-deflate between open connections.
+pub fn deflate(data: &[u8]) {
+    oracles::deflate::deflate(data);
+}
+
 /// Frames of RFC 6455, ours and tungstenite's reading of them.
 pub fn differential(data: &[u8]) {
     oracles::differential::differential(data);

@@ -45,6 +45,12 @@ fn operations() {
     replay("operations", oracles::operations::operations);
 }
 
+#[cfg(feature = "deflate")]
+#[test]
+fn deflate() {
+    replay("deflate", oracles::deflate::deflate);
+}
+
 #[test]
 fn differential() {
     replay("differential", oracles::differential::differential);

@@ -52,10 +52,11 @@ pub(crate) fn compare(bytes: &[u8], cuts: &[usize], is_client: bool, max_message
             assert_eq!(theirs.messages, ours);
             assert!(theirs.has_failed || theirs.has_closed);
         }
-        // We fail at the first byte that cannot be right, it at the end of a frame: it is given as much as that takes.
+        // We fail at the first byte that cannot be right, it at the end of a frame: it is given as much as that takes
+        // (ones: a length of zeros would be one longer than need be, see above).
         Some(Cause::Protocol(error)) => {
             assert_eq!(theirs.messages, ours);
-            let padded = [bytes, &vec![0; max_message + 64]].concat();
+            let padded = [bytes, &vec![1; max_message + 64]].concat();
             let theirs = Heard::by(their_role, &padded, max_message);
             assert_eq!(theirs.messages, ours);
             assert!(theirs.has_failed, "only ours fails: {error}");

@@ -6,8 +6,9 @@ use super::Dials;
 use crate::common::at;
 use std::sync::Arc;
 use ws_proto::{
-    Answer, ClientError, ClientHandshake, ClientOptions, Connection, Event, Handshake, HeadLimits,
-    Headers, Input, Limits, Message, Nonce, Output, Ready, Refusal, Rejection, SendError, Version,
+    Answer, ClientError, ClientHandshake, ClientOptions, Connection, DeflateOffer, Event,
+    Handshake, HeadLimits, Headers, Input, Limits, Message, Nonce, Output, Ready, Refusal,
+    Rejection, SendError, Version, WindowBits,
 };
 
 /// Every client of this oracle draws the same keys, so that a right answer can stand in a corpus.
@@ -214,10 +215,16 @@ fn accept(handshake: &mut Handshake, dials: Dials, out: &mut Output) -> Option<R
     }
     let result = handshake.accept(at(1), &answer, Arc::clone(&open), out);
     assert_eq!(result, Ok(()));
+    let written = if quotes(handshake) {
+        without_extensions(out.as_slice())
+    } else {
+        out.as_slice().to_vec()
+    };
     assert_eq!(
-        out.as_slice().escape_ascii().to_string(),
+        written.escape_ascii().to_string(),
         expected.escape_ascii().to_string()
     );
+    let length = out.len();
     let head = Head::parse(out.as_slice()).expect("a 101");
     assert!(head.body.is_empty() && head.first.starts_with("HTTP/1.1 101 "));
     assert_eq!(handshake.is_open(), version != Version::Hixie76);
@@ -227,8 +234,24 @@ fn accept(handshake: &mut Handshake, dials: Dials, out: &mut Output) -> Option<R
         handshake.refuse(Refusal::Keys, None, out);
         assert!(handshake.is_open());
     }
-    assert_eq!(out.len(), expected.len(), "nothing follows a 101");
+    assert_eq!(out.len(), length, "nothing follows a 101");
     None
+}
+
+/// Returns whether an extension is written with quotes, which the second reading of them does not know.
+fn quotes(handshake: &Handshake) -> bool {
+    let request = handshake.request().expect("a request to decide on");
+    request.headers().any(|(name, value)| {
+        name.eq_ignore_ascii_case("sec-websocket-extensions") && value.contains(&b'"')
+    })
+}
+
+fn without_extensions(answer: &[u8]) -> Vec<u8> {
+    let lines = answer.split_inclusive(|byte| *byte == b'\n');
+    lines
+        .filter(|line| !line.starts_with(b"Sec-WebSocket-Extensions: permessage-deflate"))
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 /// Writes the answer as the drafts have it, from what the second parser read.
@@ -269,8 +292,16 @@ fn expected_answer(handshake: &Handshake, answer: &Answer) -> Vec<u8> {
         let accept = tungstenite::handshake::derive_accept_key(key);
         lines.push(format!("Sec-WebSocket-Accept: {accept}").into_bytes());
     }
+    let mut extension = None;
+    if version == Version::Rfc6455 && cfg!(feature = "deflate") {
+        let values = values("sec-websocket-extensions").map(|(_, value)| value);
+        extension = (!quotes(handshake)).then(|| expected_extension(values));
+    }
     if let Some(protocol) = &answer.protocol {
         lines.push(format!("{prefix}WebSocket-Protocol: {protocol}").into_bytes());
+    }
+    if let Some(extension) = extension.flatten() {
+        lines.push([b"Sec-WebSocket-Extensions: ", &extension[..]].concat());
     }
     for (name, value) in answer.headers.iter() {
         lines.push([name.as_bytes(), b": ", value].concat());
@@ -279,6 +310,70 @@ fn expected_answer(handshake: &Handshake, answer: &Answer) -> Vec<u8> {
     let mut bytes = lines.join(&b"\r\n"[..]);
     bytes.extend_from_slice(b"\r\n");
     bytes
+}
+
+/// Negotiates permessage-deflate without takeover, as the tables of RFC 7692 have it: the first offer that is in order.
+/// A line is read up to where it breaks the grammar.
+fn expected_extension<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+    for value in values {
+        let value = String::from_utf8_lossy(value);
+        for element in value.split(',').map(str::trim) {
+            if element.is_empty() {
+                continue;
+            }
+            let mut parts = element.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default();
+            let parameters: Vec<(&str, Option<&str>)> = parts
+                .map(|part| match part.split_once('=') {
+                    Some((name, value)) => (name.trim(), Some(value.trim())),
+                    None => (part, None),
+                })
+                .collect();
+            let is_token = |text: &str| {
+                let is_token_byte =
+                    |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+                !text.is_empty() && text.bytes().all(is_token_byte)
+            };
+            let follows = is_token(name)
+                && parameters
+                    .iter()
+                    .all(|(name, value)| is_token(name) && value.is_none_or(is_token));
+            if !follows {
+                break;
+            }
+            if name != "permessage-deflate" {
+                continue;
+            }
+            let mut seen = Vec::new();
+            let is_fine = parameters.iter().all(|(name, value)| {
+                let is_new = !seen.contains(name);
+                seen.push(name);
+                let bits = value.map(|value| (8..=15).any(|bits: u8| bits.to_string() == value));
+                is_new
+                    && match *name {
+                        "server_no_context_takeover" | "client_no_context_takeover" => {
+                            bits.is_none()
+                        }
+                        // zlib cannot write the smallest window.
+                        "server_max_window_bits" => bits == Some(true) && *value != Some("8"),
+                        "client_max_window_bits" => bits != Some(false),
+                        _ => false,
+                    }
+            });
+            if is_fine {
+                let window = parameters
+                    .iter()
+                    .find(|(name, _)| *name == "server_max_window_bits")
+                    .and_then(|(_, value)| *value)
+                    .map_or(String::new(), |bits| {
+                        format!("; server_max_window_bits={bits}")
+                    });
+                let forgets = "; server_no_context_takeover; client_no_context_takeover";
+                return Some(format!("permessage-deflate{forgets}{window}").into_bytes());
+            }
+        }
+    }
+    None
 }
 
 /// Checks a request that came through against the second parser's reading of the same bytes.
@@ -425,10 +520,19 @@ fn go_on(mut connection: Connection, left: &[u8]) {
     crate::common::count_closes(connection.version(), out.as_slice());
 }
 
-/// The client of these dials: bits 1 to 3, the version; bit 4: TLS; bit 5: relaxed; bit 6: an origin and subprotocols.
+/// The client of these dials: bits 1 to 3, the version, the last two with permessage-deflate; bit 4: TLS; bit 5: relaxed; bit 6: an origin and subprotocols.
 pub(crate) fn options(dials: Dials) -> ClientOptions {
-    let version = Version::ALL[dials.number(1, 3) % 5];
+    let number = dials.number(1, 3);
+    let version = Version::ALL[number.min(4)];
     let mut options = ClientOptions::new(version, "example.com", "/chat?x");
+    if number >= 6 {
+        options.deflate = Some(DeflateOffer {
+            client_no_context_takeover: number == 6,
+            server_no_context_takeover: number == 6,
+            server_max_window_bits: (number == 7).then(WindowBits::default),
+            client_max_window_bits: WindowBits::new(number as u8 + 3),
+        });
+    }
     options.secure = dials.is_set(4);
     options.relaxed = dials.is_set(5);
     if dials.is_set(6) {
@@ -514,9 +618,15 @@ fn check_opened(client: &ClientHandshake, options: &ClientOptions, request: &[u8
             .value("upgrade")
             .is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
     );
-    assert!(
-        answer.value("sec-websocket-extensions").is_none() || options.version <= Version::Hixie76
-    );
+    if options.version > Version::Hixie76 {
+        let mut extensions = answer
+            .lines
+            .iter()
+            .filter(|(name, _)| name == "sec-websocket-extensions");
+        assert!(extensions.all(|(_, value)| value.is_empty()
+            || value == b","
+            || options.deflate.is_some() && cfg!(feature = "deflate")));
+    }
     match options.version {
         Version::Hybi07 | Version::Hybi08 | Version::Rfc6455 => {
             let key = asked.value("sec-websocket-key").expect("a key");

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+#[cfg(feature = "deflate")]
+pub(crate) mod deflate;
 pub(crate) mod differential;
 pub(crate) mod handshake;
 pub(crate) mod operations;

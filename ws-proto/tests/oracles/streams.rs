@@ -5,7 +5,8 @@ use super::Dials;
 use crate::common::{CLIENT, Outcome, at, count_closes, feed, feed_into, run};
 use std::sync::Arc;
 use ws_proto::{
-    Cause, Connection, Event, Framing, Limits, Message, Output, ProtocolError, Role, Version,
+    Cause, Connection, DeflateParameters, Event, Framing, Limits, Message, Output, ProtocolError,
+    Role, Version,
 };
 
 /// hixie-75 and hixie-76. Bit 0: 76; bit 1: client; bits 2 and 3: the limit; bits 4 and 5: the digits of a length.
@@ -19,7 +20,14 @@ pub(crate) fn hixie(data: &[u8]) {
         max_length_digits: [9, 3, 2, 1][dials.number(4, 2)],
         ..Limits::default()
     };
-    let whole = check(version, dials, &limits, bytes);
+    let limits = Arc::new(limits);
+    let role = if dials.is_set(1) {
+        CLIENT
+    } else {
+        Role::Server
+    };
+    let open = || Connection::new(at(0), version, role, Arc::clone(&limits));
+    let whole = check(&open, dials, &limits, bytes);
     let expected = Model::read(version, &limits, bytes);
     let texts: Vec<&str> = whole
         .events
@@ -68,7 +76,14 @@ pub(crate) fn hybi(data: &[u8]) {
         limits.max_empty_fragments = 1;
         limits.max_control_frames = 2;
     }
-    let whole = check(version, dials, &limits, bytes);
+    let limits = Arc::new(limits);
+    let role = if dials.is_set(1) {
+        CLIENT
+    } else {
+        Role::Server
+    };
+    let open = || Connection::new(at(0), version, role, Arc::clone(&limits));
+    let whole = check(&open, dials, &limits, bytes);
     for event in &whole.events {
         if let Event::Message(message) = event {
             assert!(message.payload().len() <= limits.max_message);
@@ -91,15 +106,14 @@ pub(crate) fn hybi(data: &[u8]) {
     assert_eq!(pings, frames);
 }
 
-/// Runs a stream whole, cut, and cut into the connection's own room. Bit 1: client.
-fn check(version: Version, dials: Dials, limits: &Limits, bytes: &[u8]) -> Outcome {
-    let role = if dials.is_set(1) {
-        CLIENT
-    } else {
-        Role::Server
-    };
-    let limits = Arc::new(limits.clone());
-    let open = || Connection::new(at(0), version, role, Arc::clone(&limits));
+/// Runs a stream whole, and cut as the dials say, with an odd seed into the connection's own room.
+pub(crate) fn check(
+    open: &dyn Fn() -> Connection,
+    dials: Dials,
+    limits: &Limits,
+    bytes: &[u8],
+) -> Outcome {
+    let version = open().version();
     let whole = run(open(), bytes, &[], false);
     let cuts = dials.cuts(bytes.len());
     let own_room = dials.seed % 2 == 1;
@@ -113,7 +127,7 @@ fn check(version: Version, dials: Dials, limits: &Limits, bytes: &[u8]) -> Outco
         rest = behind;
         let feed = if own_room { feed_into } else { feed };
         events.extend(feed(&mut connection, at(1), piece, &mut out));
-        check_memory(&connection, &limits);
+        check_memory(&connection, limits);
         let owed = out.len();
         connection.handle_timeout(at(1), &mut out);
         assert_eq!(out.len(), owed, "nothing is due");
@@ -147,7 +161,7 @@ fn check_after(connection: &mut Connection, version: Version, out: &mut Output) 
     }
     let text = Message::text("late");
     assert!(connection.send(at(3), text.as_borrowed(), out).is_err());
-    assert!(connection.admits(false, 0).is_err() && connection.frame(at(3), &text).is_err());
+    assert!(connection.admits(false, 4).is_err() && connection.frame(at(3), &text).is_err());
     connection.close(at(3), ws_proto::CloseCode::NORMAL, "late", out);
     assert!(feed(connection, at(3), b"\x81\x01a\x00b\xff\x00", out).is_empty());
     connection.handle_timeout(at(u64::MAX), out);
@@ -164,6 +178,8 @@ fn check_after(connection: &mut Connection, version: Version, out: &mut Output) 
 pub(crate) fn check_memory(connection: &Connection, limits: &Limits) {
     let message = limits.max_message;
     let largest = match connection.version().framing() {
+        // A compressed message is collected as it is, and inflated when whole.
+        Framing::Hybi if connection.deflate().is_some() => message + DeflateParameters::CONTEXT,
         Framing::Hybi => message,
         Framing::Hixie => 3 * message,
     };
