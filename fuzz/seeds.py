@@ -153,7 +153,7 @@ def compressed():
             write("deflate", f"payload-{number}-{name}", bytes([3, number, 1]) + data.removesuffix(b"\0\0\xff\xff"))
             write("deflate", f"payload-{number}-{name}-text", bytes([0, 3, 2]) + data.removesuffix(b"\0\0\xff\xff"))
     for dials in range(0, 64, 3):
-        messages = b"".join(bytes([times, how, 5]) + b"hello" for times in (1, 40, 200) for how in (0, 2, 4, 9, 3))
+        messages = b"".join(bytes([times, how, 5]) + b"hello" for times in (1, 40, 200) for how in (0, 2, 4, 9, 3, 16))
         write("deflate", f"messages-{dials}", bytes([dials, dials, 3]) + messages)
 
 
@@ -167,7 +167,14 @@ def conversations():
             write("operations", f"plan-{version}-{seed}", bytes([version]) + data)
 
 
+def lengths():
+    """Lengths of hixie with more digits than fit, where twenty are allowed."""
+    for digits in (8, 9, 10, 11, 19, 20, 21):
+        write("hixie", f"digits-{digits}", bytes([1 | 3 << 4, 0, 0x80]) + b"\x83" * (digits - 1) + b"\x05\0a\xff")
+
+
 streams()
+lengths()
 handshakes()
 answers()
 compressed()

@@ -156,6 +156,7 @@ fn an_app_may_answer_with_any_status_but_those_that_would_open_a_tunnel() {
 #[test]
 fn what_is_made_can_be_read_again() {
     assert_eq!(Instant::at(7).as_millis(), 7);
+    assert!(format!("{:?}", Output::default()).starts_with("Output"));
     let name = HeaderName::new("X-A").unwrap();
     assert_eq!((name.as_str(), name.is_end_to_end()), ("X-A", true));
     assert!(!HeaderName::new("UPGRADE").unwrap().is_end_to_end());

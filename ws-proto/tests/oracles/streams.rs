@@ -17,7 +17,7 @@ pub(crate) fn hixie(data: &[u8]) {
     let version = [Version::Hixie75, Version::Hixie76][dials.number(0, 1)];
     let limits = Limits {
         max_message: [1 << 20, 1_000, 20, 0][dials.number(2, 2)],
-        max_length_digits: [9, 3, 2, 1][dials.number(4, 2)],
+        max_length_digits: [9, 3, 1, 20][dials.number(4, 2)],
         ..Limits::default()
     };
     let limits = Arc::new(limits);
@@ -256,7 +256,7 @@ impl Model {
                 too_much(discarded)?;
                 length = length * 128 + u128::from(byte & 0x7f);
                 digits += u8::from(length > 0);
-                if digits > limits.max_length_digits {
+                if digits > limits.max_length_digits || length >> 64 != 0 {
                     return Err(Cause::Protocol(ProtocolError::Length));
                 }
                 if byte < 0x80 {
