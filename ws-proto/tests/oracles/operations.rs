@@ -125,9 +125,9 @@ pub(crate) fn lose_after(version: Version, server: bool, vanishes: bool, after: 
         prepared: false,
     };
     let steps = [
-        say(true, false, 20),
-        say(false, false, 30),
-        say(true, true, 130),
+        say(true, false, 32),
+        say(false, false, 48),
+        say(true, true, 160),
         Step::Close {
             who: server,
             code: 4000,
@@ -253,7 +253,8 @@ impl End {
         let Some(connection) = self.connection() else {
             return;
         };
-        let length = usize::from(length);
+        // Mostly short: its last bits say how much shorter.
+        let length = usize::from(length >> (length & 0xf));
         let message = if binary {
             Message::Binary((0..length).map(|i| i as u8).collect())
         } else {
