@@ -1,7 +1,7 @@
 //! The client under test by Autobahn|Testsuite's fuzzing server: asks how many cases there are, echoes through each,
 //! has the report written. `tests/autobahn/run` starts it; by hand: `cargo run --example autobahn -- 127.0.0.1:9001`.
 //!
-//! It is also how ws-proto's client role is driven over a blocking socket: thirty lines, of which the deadlines are half.
+//! It is also how ws-proto's client role is driven over a blocking socket: the handshake, then what came in, what is owed out.
 
 use std::error::Error;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -9,8 +9,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 use ws_proto::{
-    ClientHandshake, ClientOptions, CloseCode, Connection, Event, Input, Limits, Message, Nonce,
-    Output, Version,
+    ClientHandshake, ClientOptions, CloseCode, Connection, DeflateOffer, Event, Input, Limits,
+    Message, Nonce, Output, Version,
 };
 use ws_worker::clock::Clock;
 
@@ -58,8 +58,14 @@ fn talk(
     let mut room = vec![0; 64 * 1024];
 
     let mut nonce = [0; 64];
-    getrandom::fill(&mut nonce)?;
-    let options = ClientOptions::new(Version::Rfc6455, host, target);
+    getrandom::fill(&mut nonce).map_err(|error| error.to_string())?;
+    let mut options = ClientOptions::new(Version::Rfc6455, host, target);
+    // Both windows are remembered, which is the harder way.
+    options.deflate = Some(DeflateOffer {
+        server_no_context_takeover: false,
+        client_no_context_takeover: false,
+        ..DeflateOffer::default()
+    });
     let mut handshake = ClientHandshake::new(clock.now(), options, &Nonce(nonce))?;
     handshake.start(&mut out);
     stream.write_all(&out.take())?;

@@ -14,8 +14,9 @@ Examples:
   ws-worker serve --app http://127.0.0.1:8080/ws     every path, hooks to one app
   ws-worker serve --config ws-worker.toml
   ws-worker check --config ws-worker.toml            what would it do?
+  ws-worker connect ws://127.0.0.1:9000/echo         a client: lines out, messages in
 
-Exit codes: 0 ended as told, 2 wrong usage, 69 cannot start (an address is taken), 78 wrong configuration";
+Exit codes (connect has its own): 0 ended as told, 2 wrong usage, 69 cannot start (an address is taken), 78 wrong configuration";
 
 const SERVE_EXAMPLES: &str = "\
 Sizes and times have units: 64KiB, 16MiB, 100ms, 25s, 5m. A flag wins over the file, at the top and in every route.
@@ -34,6 +35,26 @@ Examples:
   ws-worker demo
   ws-worker demo --listen 0.0.0.0:9000
   ws-worker demo --max-message 16MiB --versions 7,8,13";
+
+const CONNECT_EXAMPLES: &str = "\
+Lines of stdin are sent as text; messages are printed to stdout, one a line, text as it is and binary as hex:00ff10.
+Everything else goes to stderr. When stdin ends, so does the connection, after the closing handshake.
+
+Examples:
+  ws-worker connect ws://127.0.0.1:9000/chat
+  echo hello | ws-worker connect --count 1 ws://127.0.0.1:9000/echo
+  ws-worker connect --wire hixie76 --origin http://example.org ws://127.0.0.1:9000/chat
+  ws-worker connect --quiet --ping ws+unix:/run/ws-worker/ws.sock:/chat </dev/null     is it alive?
+
+Exit codes:
+  0    closed cleanly with 1000, 1001 or no code, or --count messages came
+  1    refused: status and body are on stderr
+  2    wrong usage, or a line that cannot be sent
+  3    no connection, or it was lost, or it ended before --count messages came
+  4    the server broke the protocol
+  5    closed by the server with another code
+  124  a deadline has passed: connecting, handshake, --timeout, closing
+  130, 143  interrupted";
 
 /// Holds the WebSockets behind Apache, nginx or HAProxy; an ordinary web app decides.
 #[derive(Debug, Parser)]
@@ -60,6 +81,9 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Read a configuration and say what it means
     Check(Check),
+    /// Connect as a client of any version: lines out, messages in
+    #[command(after_help = CONNECT_EXAMPLES)]
+    Connect(Box<ws_worker::connect::Options>),
 }
 
 #[derive(Args, Debug)]
@@ -148,7 +172,9 @@ mod tests {
             .command
         {
             Command::Demo(demo) => Config::demo(&demo.flags.0).map_err(|error| error.to_string()),
-            Command::Serve(_) | Command::Check(_) => Err("another command".to_owned()),
+            Command::Serve(_) | Command::Check(_) | Command::Connect(_) => {
+                Err("another command".to_owned())
+            }
         }
     }
 

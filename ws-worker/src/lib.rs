@@ -36,6 +36,8 @@ mod listener;
 mod worker;
 // Floor 4: threads and signals.
 pub mod supervisor;
+// Beside the floors: a client, which shares only the stream with the worker.
+pub mod connect;
 
 pub use command::{LateDecision, SocketId};
 pub use config::Config;

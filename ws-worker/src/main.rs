@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             run(&cli.log, config)
         }
         Command::Check(check) => show(&check.config),
+        Command::Connect(options) => ExitCode::from(ws_worker::connect::run(*options)),
     }
 }
 

@@ -13,7 +13,7 @@ mod read;
 mod secret;
 #[cfg(test)]
 mod tests;
-mod unit;
+pub(crate) mod unit;
 mod warn;
 
 pub use error::ConfigError;
