@@ -103,11 +103,16 @@ pub(crate) struct Connection {
     pub(crate) job: Option<Key>,
     /// What is waited for must have come by now: the connection, the answer, or, idle, another hook.
     pub(crate) deadline: Instant,
+    /// Its address is tried until then.
+    pub(crate) dial_by: Instant,
     /// The attempt's own deadline.
     pub(crate) answer_by: Instant,
     /// Bytes of heap that were counted.
     pub(crate) counted: usize,
-    connected: bool,
+    /// When it was made.
+    made_at: Option<Instant>,
+    /// A byte came on it, whichever answer's.
+    accepted: bool,
     kept: bool,
     head: Vec<u8>,
     sent: usize,
@@ -122,13 +127,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Makes one whose stream is being connected.
+    /// Makes one whose stream is being connected, until `dial_by`.
     pub(crate) fn new(
         stream: Stream,
         serial: u32,
         app: usize,
         address: usize,
-        now: Instant,
+        dial_by: Instant,
     ) -> Self {
         Self {
             stream,
@@ -136,10 +141,12 @@ impl Connection {
             app,
             address,
             job: None,
-            deadline: now,
-            answer_by: now,
+            deadline: dial_by,
+            dial_by,
+            answer_by: dial_by,
             counted: 0,
-            connected: false,
+            made_at: None,
+            accepted: false,
             kept: false,
             head: Vec::new(),
             sent: 0,
@@ -174,7 +181,7 @@ impl Connection {
         self.to_send = self.head.len() + body;
         self.sent = 0;
         self.begun = false;
-        self.kept = self.connected;
+        self.kept = self.made_at.is_some();
         self.incoming.reset(max_answer);
         self.job = Some(job);
     }
@@ -190,16 +197,26 @@ impl Connection {
     ///
     /// # Errors
     /// It cannot be.
-    pub(crate) fn connect(&mut self) -> io::Result<bool> {
-        if !self.connected && self.writable {
-            self.connected = self.stream.is_connected()?;
+    pub(crate) fn connect(&mut self, now: Instant) -> io::Result<bool> {
+        if self.made_at.is_none() && self.writable && self.stream.is_connected()? {
+            self.made_at = Some(now);
         }
-        Ok(self.connected)
+        Ok(self.made_at.is_some())
     }
 
     /// Returns whether it is made, as far as is known.
     pub(crate) fn is_connected(&self) -> bool {
-        self.connected
+        self.made_at.is_some()
+    }
+
+    /// Returns when it was made.
+    pub(crate) fn made_at(&self) -> Option<Instant> {
+        self.made_at
+    }
+
+    /// Returns whether the app itself, and not its kernel alone, is known to have taken it.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.accepted
     }
 
     /// Returns whether a byte of the request may have left.
@@ -209,7 +226,7 @@ impl Connection {
 
     /// Returns whether another request may follow on this connection.
     pub(crate) fn is_fit(&self) -> bool {
-        self.connected && !self.over && self.sent == self.to_send
+        self.is_connected() && !self.over && self.sent == self.to_send
     }
 
     /// Returns how many bytes of heap it holds.
@@ -269,6 +286,7 @@ impl Connection {
                 return self.incoming.end().map(Some).map_err(|_| failure);
             }
             self.begun = true;
+            self.accepted = true;
             // Edge-triggered: a short read has emptied the socket, unless its end was announced.
             self.readable = self.over || count == scratch.len();
             let whole = match self

@@ -1,13 +1,15 @@
 //! A thread's connections to apps and all that is owed to them: who is next, on which connection, by when.
 //! Knows sockets of clients only by their ids; what an answer means is `settle`'s affair.
 
+mod dial;
+
 use crate::clock::unix_seconds;
 use crate::command::SocketId;
 use crate::config::{AppAddress, Target};
 use crate::handler::{End, Socket};
 use crate::hook::backoff::Random;
 use crate::hook::complaints::{Complaints, Kind};
-use crate::hook::connection::{Cause, Connection, Failure, Stream};
+use crate::hook::connection::{Cause, Connection, Failure};
 use crate::hook::endpoint::{Block, Endpoint};
 use crate::hook::member::{Key, Line, Member, Members, Phase, Wait};
 use crate::hook::permits::Permits;
@@ -15,7 +17,7 @@ use crate::hook::settle::Outcome;
 use crate::hook::{Ended, HookEvent, dialect};
 use crate::mailbox::Mail;
 use crate::process::Process;
-use crate::source::{self, Part, Readiness, Turn};
+use crate::source::{Readiness, Turn};
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -25,8 +27,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use ws_proto::{Instant, Message};
 
-/// One address of an app may take so long to accept; then the next is tried.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// An idle connection is kept so long.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Bits of a token's number that say which connection; those above tell its uses apart.
@@ -64,6 +64,8 @@ struct App {
     /// Idle connections; the warmest is last, and is used first.
     idle: Vec<usize>,
     max_idle: usize,
+    /// Connections that the app may not have accepted yet.
+    fresh: Vec<usize>,
     /// Who waits for a permit, by [`Line`].
     lines: [VecDeque<Key>; 3],
     /// The line that is served next.
@@ -81,6 +83,7 @@ impl Pool {
             .map(|permits| App {
                 address: AppAddress::Tcp(Vec::new()),
                 idle: Vec::new(),
+                fresh: Vec::new(),
                 max_idle: permits.limit.div_ceil(threads),
                 lines: [VecDeque::new(), VecDeque::new(), VecDeque::new()],
                 turn: 0,
@@ -300,7 +303,8 @@ impl Pool {
                 member.patience(self.process.config.head.handshake_timeout)
             })
         });
-        fronts.chain(pause).chain(self.deadline).min()
+        let dials = self.apps.iter().filter_map(|app| self.next_dial(app));
+        fronts.chain(pause).chain(self.deadline).chain(dials).min()
     }
 
     /// Starts what became due in this turn, as far as there are permits. Called at the end of every turn, before the
@@ -318,6 +322,7 @@ impl Pool {
             }
         }
         for app in 0..self.apps.len() {
+            self.age(app, turn.now);
             self.pump(turn, app);
             self.trim(app);
         }
@@ -372,6 +377,7 @@ impl Pool {
         self.connections.clear();
         for app in &mut self.apps {
             app.idle.clear();
+            app.fresh.clear();
             app.lines.iter_mut().for_each(VecDeque::clear);
         }
         self.newcomers.clear();
@@ -417,8 +423,10 @@ impl Pool {
     fn pump(&mut self, turn: &mut Turn<'_>, app: usize) {
         while let Some((key, line)) = self.next_in_line(app) {
             if self.take_permit(app) {
-                self.start(turn, key);
-                continue;
+                if self.start(turn, key) {
+                    continue;
+                }
+                self.give_permit(turn, app);
             }
             if let Some(line) = self
                 .apps
@@ -427,9 +435,9 @@ impl Pool {
             {
                 line.push_front(key);
             }
-            return;
+            break;
         }
-        // Nobody waits here: what was handed to this thread is for others.
+        // Nobody here can use what was handed to this thread: it is for others.
         while let Some(own) = self.apps.get_mut(app)
             && own.granted > 0
         {
@@ -510,11 +518,12 @@ impl Pool {
 
     // On which connection.
 
-    /// Begins an attempt; its permit is held from here to `finish`.
-    fn start(&mut self, turn: &mut Turn<'_>, key: Key) {
+    /// Begins an attempt; its permit is held from here to `detach`. Returns `false`, and has done nothing, if it has to wait
+    /// for a connection.
+    fn start(&mut self, turn: &mut Turn<'_>, key: Key) -> bool {
         let handshake_timeout = self.process.config.head.handshake_timeout;
         let Some(member) = self.members.get_mut(key) else {
-            return; // `next_in_line` has just seen it.
+            return false; // `next_in_line` has just seen it.
         };
         let endpoint = Rc::clone(&member.endpoint);
         let number = endpoint.hooks.app;
@@ -527,17 +536,21 @@ impl Pool {
         // Where nothing may be repeated, a kept connection is looked at before it is trusted.
         let is_careful = line == Line::Handshakes
             || (line == Line::Messages && endpoint.hooks.retry == crate::config::Retry::Unsent);
-        let kept = if std::mem::take(&mut member.afresh) {
+        let kept = if member.afresh {
             None
         } else {
             self.warmest(turn, number, is_careful)
         };
         let is_kept = kept.is_some();
+        if !is_kept && !self.may_dial(number) {
+            return false;
+        }
         let index = match kept.map_or_else(|| self.dial_anew(turn, number), Ok) {
             Ok(index) => index,
             Err(kind) => {
                 self.give_permit(turn, number);
                 if let Some(member) = self.members.get_mut(key) {
+                    member.afresh = false;
                     member.attempt += 1;
                     member.wait = Wait::Nothing;
                 }
@@ -546,27 +559,19 @@ impl Pool {
                     sent: false,
                 };
                 self.settle(turn, key, Outcome::Failed(failure));
-                return;
+                return true;
             }
         };
         let (Some(member), Some(connection)) =
             (self.members.get_mut(key), self.connections.get_mut(index))
         else {
-            return;
+            return true;
         };
+        member.afresh = false;
         member.attempt += 1;
         member.wait = Wait::Answer(index);
         let member = &*member;
         connection.answer_by = answer_by;
-        connection.deadline = if is_kept {
-            answer_by
-        } else {
-            answer_by.min(turn.now + CONNECT_TIMEOUT)
-        };
-        self.deadline = Some(
-            self.deadline
-                .map_or(connection.deadline, |at| at.min(connection.deadline)),
-        );
         connection.begin(key, endpoint.hooks.max_hook_answer, |out| {
             let Some(what) = member.due() else { return 0 };
             let event = HookEvent {
@@ -582,51 +587,13 @@ impl Pool {
             dialect::encode(&endpoint, &event, out).len()
         });
         if is_kept {
+            connection.deadline = answer_by;
+            self.deadline = Some(self.deadline.map_or(answer_by, |at| at.min(answer_by)));
             self.drive(turn, index);
+        } else {
+            self.await_connection(index, turn.now);
         }
-    }
-
-    /// Takes the connection that was used last, and drops those that have died meanwhile.
-    fn warmest(&mut self, turn: &mut Turn<'_>, app: usize, is_careful: bool) -> Option<usize> {
-        loop {
-            let index = self.apps.get_mut(app)?.idle.pop()?;
-            let connection = self.connections.get_mut(index)?;
-            if !is_careful || !connection.is_stale(turn.scratch) {
-                return Some(index);
-            }
-            self.discard(index);
-        }
-    }
-
-    /// Begins to connect to the first of an app's addresses that does not refuse at once.
-    fn dial_anew(&mut self, turn: &mut Turn<'_>, app: usize) -> Result<usize, ErrorKind> {
-        let (mut stream, address) = self.dial(app, 0)?;
-        self.serial = self.serial.wrapping_add(1);
-        let entry = self.connections.vacant_entry();
-        let index = entry.key();
-        if index >> INDEX_BITS != 0 {
-            return Err(ErrorKind::OutOfMemory);
-        }
-        let number = (self.serial as usize) << INDEX_BITS | index;
-        stream
-            .register(turn.registry, source::token(Part::Hook, number))
-            .map_err(|error| error.kind())?;
-        entry.insert(Connection::new(stream, self.serial, app, address, turn.now));
-        Ok(index)
-    }
-
-    fn dial(&self, app: usize, first: usize) -> Result<(Stream, usize), ErrorKind> {
-        let mut last = ErrorKind::AddrNotAvailable;
-        if let Some(app) = self.apps.get(app) {
-            for number in first.. {
-                match Stream::connect(&app.address, number) {
-                    Some(Ok(stream)) => return Ok((stream, number)),
-                    Some(Err(error)) => last = error.kind(),
-                    None => break,
-                }
-            }
-        }
-        Err(last)
+        true
     }
 
     /// Does what a connection is ready for.
@@ -644,7 +611,7 @@ impl Pool {
             return;
         };
         if !connection.is_connected() {
-            match connection.connect() {
+            match connection.connect(turn.now) {
                 Ok(true) => connection.deadline = connection.answer_by,
                 Ok(false) => return,
                 Err(error) => return self.redial(turn, index, error.kind()),
@@ -672,37 +639,6 @@ impl Pool {
         };
         self.detach(turn, index, reusable);
         self.settle(turn, key, outcome);
-    }
-
-    /// A connection could not be made: the next address, or none.
-    fn redial(&mut self, turn: &mut Turn<'_>, index: usize, kind: ErrorKind) {
-        let Some(connection) = self.connections.get(index) else {
-            return;
-        };
-        let (app, job, next) = (connection.app, connection.job, connection.address + 1);
-        if turn.now < connection.answer_by
-            && let Ok((mut stream, address)) = self.dial(app, next)
-        {
-            self.serial = self.serial.wrapping_add(1);
-            let number = (self.serial as usize) << INDEX_BITS | index;
-            if stream
-                .register(turn.registry, source::token(Part::Hook, number))
-                .is_ok()
-                && let Some(connection) = self.connections.get_mut(index)
-            {
-                connection.replace(stream, self.serial, address);
-                connection.deadline = connection.answer_by.min(turn.now + CONNECT_TIMEOUT);
-                return;
-            }
-        }
-        self.detach(turn, index, false);
-        if let Some(key) = job {
-            let failure = Failure {
-                cause: Cause::Connection(kind),
-                sent: false,
-            };
-            self.settle(turn, key, Outcome::Failed(failure));
-        }
     }
 
     /// A connection's deadline has passed.
@@ -764,6 +700,7 @@ impl Pool {
             self.held -= connection.counted;
             if let Some(app) = self.apps.get_mut(connection.app) {
                 app.idle.retain(|idle| *idle != index);
+                app.fresh.retain(|fresh| *fresh != index);
             }
         }
     }

@@ -158,6 +158,44 @@ fn the_warmest_connection_is_used_and_idle_ones_are_given_up() {
 }
 
 #[test]
+fn a_few_connections_are_made_at_a_time() {
+    let mut world = World::with(|hooks| hooks.concurrency = 32);
+    for slot in 1..=14 {
+        world.open(slot);
+    }
+    for slot in 1..=14 {
+        world.say(slot, "x");
+    }
+    world.settle();
+    assert_eq!(world.app.open_connections(), 1 + 4); // One was warm.
+    // What the app answers, it has accepted; its connection serves the next as well.
+    for _ in 0..2 {
+        let got = world.request();
+        world.app.write(got.connection, plain(200).as_bytes());
+    }
+    world.settle();
+    assert!((6..=7).contains(&world.app.open_connections()));
+    // What it does not answer, it will have accepted after a while.
+    let before = world.app.open_connections();
+    let at = world.pool.borrow().poll_timeout().unwrap();
+    assert!(world.now < at && at <= world.now + Duration::from_millis(10));
+    world.advance(10);
+    world.settle();
+    assert_eq!(world.app.open_connections(), before + 4);
+    for _ in 0..12 {
+        world.serve(&plain(200));
+        world.advance(10);
+    }
+    for slot in 1..=14 {
+        world.leave(slot);
+    }
+    for _ in 1..=14 {
+        world.serve(&plain(200));
+    }
+    world.is_over();
+}
+
+#[test]
 fn a_connection_that_speaks_out_of_turn_is_dropped() {
     let mut world = World::new();
     world.open(1);
