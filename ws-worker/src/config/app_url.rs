@@ -3,12 +3,12 @@
 use super::error::Wrong;
 use super::raw::Value;
 use super::read;
-use super::{AppAddress, AppUrl};
+use super::{AppAddress, AppUrl, Scheme};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
 const EXAMPLES: &str = "write \"http://127.0.0.1:8080/ws\" or \"http+unix:///run/app.sock:/ws\"";
 
-/// Reads `http://HOST[:PORT][/PATH]` or `http+unix:///SOCKET:/PATH`, and resolves the host.
+/// Reads `http://HOST[:PORT][/PATH]` or `http+unix:///SOCKET:/PATH`, or the same with `fcgi`, and resolves the host.
 pub(crate) fn parse(value: &Value) -> Result<AppUrl, Wrong> {
     let url = read::text(value)?;
     let wrong = |message: &str, help: &str| Err(Wrong::new(&value.place, message).help(help));
@@ -28,21 +28,19 @@ pub(crate) fn parse(value: &Value) -> Result<AppUrl, Wrong> {
         return wrong("an app's URL begins with its scheme", EXAMPLES);
     };
     match scheme {
-        "http" => over_tcp(value, rest),
-        "http+unix" => over_unix(value, rest),
+        "http" => over_tcp(value, Scheme::Http, rest),
+        "http+unix" => over_unix(value, Scheme::Http, rest),
+        "fcgi" => over_tcp(value, Scheme::FastCgi, rest),
+        "fcgi+unix" => over_unix(value, Scheme::FastCgi, rest),
         "https" => wrong(
             "https:// is not in this version",
             "use http:// to an app on this machine, or to a TLS proxy on it",
-        ),
-        "fcgi" | "fcgi+unix" => wrong(
-            &format!("{scheme}:// is not in this version"),
-            "use http:// to the web server in front of the app",
         ),
         _ => wrong(&format!("unknown scheme `{scheme}`"), EXAMPLES),
     }
 }
 
-fn over_tcp(value: &Value, rest: &str) -> Result<AppUrl, Wrong> {
+fn over_tcp(value: &Value, scheme: Scheme, rest: &str) -> Result<AppUrl, Wrong> {
     let wrong = |message: String, help: &str| Err(Wrong::new(&value.place, message).help(help));
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if authority.contains('@') {
@@ -60,7 +58,11 @@ fn over_tcp(value: &Value, rest: &str) -> Result<AppUrl, Wrong> {
     let (host, port) = split_authority(authority)
         .ok_or_else(|| Wrong::new(&value.place, "this is no host").help(EXAMPLES))?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let found: Vec<SocketAddr> = match (bare, port.unwrap_or(80)).to_socket_addrs() {
+    let usual = match scheme {
+        Scheme::Http => 80,
+        Scheme::FastCgi => 9000,
+    };
+    let found: Vec<SocketAddr> = match (bare, port.unwrap_or(usual)).to_socket_addrs() {
         Ok(addresses) => addresses.collect(),
         Err(error) => {
             return wrong(
@@ -73,8 +75,9 @@ fn over_tcp(value: &Value, rest: &str) -> Result<AppUrl, Wrong> {
         return wrong(format!("the host `{host}` has no address"), EXAMPLES);
     }
     Ok(AppUrl {
+        scheme,
         address: AppAddress::Tcp(found),
-        host: match port.filter(|port| *port != 80) {
+        host: match port.filter(|port| *port != 80 && scheme == Scheme::Http) {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         },
@@ -82,13 +85,16 @@ fn over_tcp(value: &Value, rest: &str) -> Result<AppUrl, Wrong> {
     })
 }
 
-fn over_unix(value: &Value, rest: &str) -> Result<AppUrl, Wrong> {
+fn over_unix(value: &Value, scheme: Scheme, rest: &str) -> Result<AppUrl, Wrong> {
     let (socket, path) = rest.split_once(':').ok_or_else(|| {
         Wrong::new(
             &value.place,
             "the path of the app is missing behind that of its socket",
         )
-        .help(format!("write \"http+unix://{rest}:/\""))
+        .help(match scheme {
+            Scheme::Http => format!("write \"http+unix://{rest}:/\""),
+            Scheme::FastCgi => format!("write \"fcgi+unix://{rest}:/srv/www/ws.php\""),
+        })
     })?;
     if socket.contains(['{', '}', '?']) {
         return Err(
@@ -97,10 +103,30 @@ fn over_unix(value: &Value, rest: &str) -> Result<AppUrl, Wrong> {
         );
     }
     Ok(AppUrl {
+        scheme,
         address: AppAddress::Unix(read::socket_path(value, socket)?),
         host: "localhost".to_owned(),
         path: template(value, path)?,
     })
+}
+
+/// Checks that FastCGI's path names a script that no client chooses.
+pub(crate) fn check_script(value: &Value, url: &AppUrl) -> Result<(), Wrong> {
+    let wrong = |message: &str, help: &str| Err(Wrong::new(&value.place, message).help(help));
+    let (script, _) = url.script();
+    if script.ends_with('/') {
+        return wrong(
+            "FastCGI runs a script, and none is named",
+            "write its file's whole path, \"fcgi+unix:///run/php/php-fpm.sock:/srv/www/ws.php\", or name a folder by `docroot`",
+        );
+    }
+    if script.contains("{path}") {
+        return wrong(
+            "a client does not choose the script",
+            "put {path} behind it, \"/srv/www/ws.php/{path}\", or name a folder by `docroot`",
+        );
+    }
+    Ok(())
 }
 
 /// Checks path and query; `{event}` and `{path}` stay as they stand.
@@ -165,7 +191,13 @@ mod tests {
     #[test]
     fn a_url_says_where_to_connect_and_what_to_ask_for() {
         fn check(url: &str, address: &str, host: &str, path: &str) {
+            let scheme = if url.starts_with("fcgi") {
+                Scheme::FastCgi
+            } else {
+                Scheme::Http
+            };
             let expected = AppUrl {
+                scheme,
                 address: match address.strip_prefix("unix:") {
                     Some(socket) => AppAddress::Unix(PathBuf::from(socket)),
                     None => AppAddress::Tcp(vec![address.parse().unwrap()]),
@@ -203,6 +235,24 @@ mod tests {
             "localhost",
             "/",
         );
+        check(
+            "fcgi://127.0.0.1/srv/ws.php",
+            "127.0.0.1:9000",
+            "127.0.0.1",
+            "/srv/ws.php",
+        );
+        check(
+            "fcgi://[::1]:9001/srv/ws.php?x=1",
+            "[::1]:9001",
+            "[::1]",
+            "/srv/ws.php?x=1",
+        );
+        check(
+            "fcgi+unix:///run/php/fpm.sock:/srv/{event}.php",
+            "unix:/run/php/fpm.sock",
+            "localhost",
+            "/srv/{event}.php",
+        );
     }
 
     #[test]
@@ -210,6 +260,8 @@ mod tests {
         for url in [
             "http://127.0.0.1:8080/ws/{event}",
             "http+unix:///run/app.sock:/ws",
+            "fcgi://127.0.0.1:9000/srv/ws.php",
+            "fcgi+unix:///run/php/fpm.sock:/srv/ws.php/{path}",
         ] {
             assert_eq!(read(url).unwrap().to_string(), url);
         }
@@ -261,10 +313,18 @@ mod tests {
             "https://app.example/ws",
             "https:// is not in this version; use http:// to an app on this machine, or to a TLS proxy on it",
         );
-        check(
-            "fcgi://127.0.0.1:9000/srv/ws.php",
-            "fcgi:// is not in this version; use http:// to the web server in front of the app",
-        );
+    }
+
+    #[test]
+    fn a_script_ends_where_its_name_does() {
+        fn check(path: &str, script: &str, rest: &str) {
+            let url = read(&format!("fcgi://127.0.0.1{path}")).unwrap();
+            assert_eq!(url.script(), (script, rest));
+        }
+        check("/srv/ws.php", "/srv/ws.php", "");
+        check("/srv/ws.php?a=/x.php/b", "/srv/ws.php", "?a=/x.php/b");
+        check("/srv/ws.php/{event}?a", "/srv/ws.php", "/{event}?a");
+        check("/srv/www.example/ws", "/srv/www.example/ws", "");
     }
 
     #[test]

@@ -111,16 +111,20 @@ pub(crate) static KEYS: &[Key] = {
         key("versions", Anywhere, Worker, Kind::Versions, "75,76,7,8,13", "Protocol versions that are on"),
         key("journal", Top, FileOnly, Text, "off", "Where closed hooks survive the worker"),
 
-        key("app", Anywhere, Hooks, Text, "", "Where hooks go: http://HOST:PORT/PATH or http+unix:///SOCKET:/PATH"),
+        key("app", Anywhere, Hooks, Text, "", "Where hooks go: http://HOST:PORT/PATH, http+unix:///SOCKET:/PATH, fcgi://HOST:PORT/SCRIPT, fcgi+unix:///SOCKET:/SCRIPT"),
         key("dialect", Anywhere, Hooks, Text, "plain", "How hooks look to the app"),
         key("secret_file", Anywhere, Hooks, Texts, "none", "File with the key that signs hooks; two while one replaces the other"),
-        key("concurrency", Anywhere, Hooks, Count(SOME), "32", "Hooks in flight to an app"),
+        key("concurrency", Anywhere, Hooks, Count(SOME), "32, over FastCGI 4", "Hooks in flight to an app"),
         key("hook_timeout", Anywhere, Hooks, Duration { zero: false }, "30s", "One attempt of a hook may take so long"),
         key("give_up", Anywhere, Hooks, Duration { zero: false }, "60s", "A message is repeated for so long, then its socket is closed with 1013"),
         key("retry", Anywhere, Hooks, Text, "unknown", "What is repeated: hooks whose outcome is \"unknown\", or only those surely \"unsent\""),
         key("forward_headers", Anywhere, Hooks, Texts, FORWARDED_LIST, "Headers of the handshake that every hook carries"),
         key("started", Anywhere, Hooks, Switch, "false", "Whether the app is told of every start"),
         key("server_name", Anywhere, Hooks, Text, "", "typhoonae: the scope of its broadcast"),
+
+        key("keep", Anywhere, Hooks, Switch, "false", "FastCGI: keep connections, which pins a child of php-fpm each"),
+        key("docroot", Anywhere, Hooks, Text, "none", "FastCGI: a folder; /foo/bar is its file foo/bar_wsh.php"),
+        key("docroot_suffix", Anywhere, Hooks, Text, "_wsh.php", "FastCGI: what such a file's name ends with"),
 
         key("handshake_timeout", Top, Time, Duration { zero: false }, "10s", "From accept until open"),
         key("heartbeat", Anywhere, Time, DurationOrOff, "25s", "Ping when nothing came for so long, or off"),
@@ -300,6 +304,8 @@ impl Key {
             Kind::Text | Kind::Texts => match self.name {
                 "app" => "URL",
                 "secret_file" => "FILE,…",
+                "docroot" => "FOLDER",
+                "docroot_suffix" => "TEXT",
                 "trusted_proxies" => "NET,…",
                 "allowed_origins" => "ORIGIN,…",
                 "forward_headers" => "NAME,…",

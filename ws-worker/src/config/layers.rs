@@ -4,10 +4,13 @@
 use super::error::Wrong;
 use super::key::{FORWARDED, Key, Kind};
 use super::raw::{Data, Table, Value};
-use super::{Bounds, Dialect, Hooks, Listener, Origin, Retry, Route, Target, read};
+use super::{
+    Bounds, Dialect, Docroot, Hooks, Listener, Origin, Retry, Route, Scheme, Target, read,
+};
 use crate::config::RouteId;
 use ipnet::IpNet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use ws_proto::{DeflateLimits, HeadLimits, Limits, Versions};
@@ -252,7 +255,54 @@ impl<'a> Layers<'a> {
         if let Some(bytes) = self.size("max_hook_answer")? {
             hooks.max_hook_answer = bytes;
         }
+        if let Some(keep) = self.read("keep", read::switch)? {
+            hooks.keep = keep;
+        }
+        hooks.docroot = self.docroot(hooks)?;
         Ok(())
+    }
+}
+
+/// What a script's name ends with below a `docroot`.
+const SUFFIX: &str = "_wsh.php";
+
+impl Layers<'_> {
+    fn docroot(&self, hooks: &Hooks) -> Result<Option<Docroot>, Wrong> {
+        let suffix = self.read("docroot_suffix", |value| {
+            let suffix = read::text(value)?;
+            let good = suffix.len() <= 64
+                && suffix
+                    .bytes()
+                    .all(|byte| byte.is_ascii_graphic() && byte != b'/');
+            good.then(|| suffix.to_owned()).ok_or_else(|| {
+                Wrong::new(&value.place, "no file's name ends like this")
+                    .help(format!("write \"{SUFFIX}\""))
+            })
+        })?;
+        self.read("docroot", |value| {
+            let root = PathBuf::from(read::text(value)?);
+            let wrong = |message: &str, help: &str| Err(Wrong::new(&value.place, message).help(help));
+            if hooks.url.scheme != Scheme::FastCgi {
+                return wrong(
+                    "scripts are run by FastCGI alone",
+                    "write app = \"fcgi+unix:///run/php/php-fpm.sock:\", or leave `docroot` out",
+                );
+            }
+            if hooks.url.path != "/" {
+                return wrong(
+                    "the app's URL names a script already",
+                    "end it with the address, \"fcgi+unix:///run/php/php-fpm.sock:\", or leave `docroot` out",
+                );
+            }
+            if !root.is_absolute() || root.to_str().is_none_or(|root| root.contains(char::is_control)) {
+                return wrong("a folder is named by its whole path", "write \"/srv/www\"");
+            }
+            if !root.is_dir() {
+                return wrong("there is no such folder", "clients would find nothing there");
+            }
+            let suffix = suffix.unwrap_or_else(|| SUFFIX.to_owned());
+            Ok(Docroot { root, suffix })
+        })
     }
 }
 

@@ -6,7 +6,9 @@ use super::key::{KEYS, Key, Scope};
 use super::layers::Layers;
 use super::raw::{Data, Entry, Table, Value};
 use super::secret::{self, Kept};
-use super::{Address, Config, Control, Hooks, Listener, Route, Target, app_url, read, warn};
+use super::{
+    Address, Config, Control, Hooks, Listener, Route, Scheme, Target, app_url, read, warn,
+};
 use crate::config::RouteId;
 use std::sync::Arc;
 
@@ -328,7 +330,12 @@ impl<'a> Meaning<'a> {
     fn hooks(&mut self, layers: &Layers<'_>, value: &Value) -> Result<Hooks, Wrong> {
         let written = read::text(value)?;
         let concurrency_value = layers.value("concurrency");
-        let concurrency = layers.count("concurrency")?.unwrap_or(Hooks::CONCURRENCY);
+        let usual = if written.starts_with("fcgi") {
+            Hooks::FASTCGI_CONCURRENCY
+        } else {
+            Hooks::CONCURRENCY
+        };
+        let concurrency = layers.count("concurrency")?.unwrap_or(usual);
         let known = self.apps.iter().position(|app| app.url == written);
         let number = match known {
             Some(number) => number,
@@ -358,6 +365,9 @@ impl<'a> Meaning<'a> {
         let mut hooks = Hooks::new(number, app.meant.clone());
         hooks.concurrency = concurrency;
         layers.fill_hooks(&mut hooks)?;
+        if hooks.url.scheme == Scheme::FastCgi && hooks.docroot.is_none() {
+            app_url::check_script(value, &hooks.url).map_err(|wrong| wrong.of("app"))?;
+        }
         if let Some(value) = layers.value("secret_file") {
             let files = read::texts(value)?;
             if files.len() > 2 {

@@ -354,20 +354,39 @@ pub struct Hooks {
     pub queue_bytes: usize,
     /// Bytes of an app's answer; 1 MiB.
     pub max_hook_answer: usize,
+    /// FastCGI: whether connections are kept, which pins a child of php-fpm each.
+    pub keep: bool,
+    /// FastCGI: clients choose a script by their path, instead of the one that the URL names.
+    pub docroot: Option<Docroot>,
+}
+
+/// A folder whose files are endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Docroot {
+    /// The folder, an absolute path.
+    pub root: PathBuf,
+    /// What a file's name has behind the client's path; `_wsh.php`.
+    pub suffix: String,
 }
 
 impl Hooks {
     /// Hooks in flight to an app unless it says otherwise.
     const CONCURRENCY: usize = 32;
+    /// The same over FastCGI: less than the 5 children of a php-fpm that nobody has configured, so that one is left.
+    const FASTCGI_CONCURRENCY: usize = 4;
 
     /// Makes hooks to an app with all defaults.
     #[must_use]
     pub fn new(app: usize, url: AppUrl) -> Self {
+        let concurrency = match url.scheme {
+            Scheme::Http => Self::CONCURRENCY,
+            Scheme::FastCgi => Self::FASTCGI_CONCURRENCY,
+        };
         Self {
             app,
             url,
             dialect: Dialect::Plain,
-            concurrency: Self::CONCURRENCY,
+            concurrency,
             hook_timeout: Duration::from_secs(30),
             give_up: Duration::from_secs(60),
             retry: Retry::Unknown,
@@ -378,26 +397,62 @@ impl Hooks {
             queue_messages: 64,
             queue_bytes: 1024 * 1024,
             max_hook_answer: 1024 * 1024,
+            keep: false,
+            docroot: None,
         }
     }
 }
 
-/// `http://127.0.0.1:8080/ws/{event}/{path}` or `http+unix:///run/app.sock:/ws`.
+/// `http://127.0.0.1:8080/ws/{event}/{path}`, `http+unix:///run/app.sock:/ws`, `fcgi://127.0.0.1:9000/srv/www/ws.php` or
+/// `fcgi+unix:///run/php/php-fpm.sock:/srv/www/ws.php/{event}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppUrl {
+    /// What is spoken.
+    pub scheme: Scheme,
     /// Where to connect, in the order to try: resolved at start.
     pub address: AppAddress,
-    /// The `Host` header.
+    /// The `Host` header; of FastCGI, the host alone.
     pub host: String,
-    /// The path, with `{event}` and `{path}` as they stand; begins with a slash. May hold a query.
+    /// The path, with `{event}` and `{path}` as they stand; begins with a slash. May hold a query. FastCGI: the script's
+    /// file, and what follows it.
     pub path: String,
+}
+
+/// What an app speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// HTTP/1.1.
+    Http,
+    /// FastCGI, as php-fpm does.
+    FastCgi,
+}
+
+impl AppUrl {
+    /// Splits FastCGI's path behind the script: `.php` at a segment's end, or all of it; then `PATH_INFO` and query.
+    pub(crate) fn script(&self) -> (&str, &str) {
+        let path_end = self.path.find('?').unwrap_or(self.path.len());
+        let end = self.path.find(".php/").map_or(path_end, |at| at + 4);
+        let end = end.min(path_end);
+        self.path.split_at_checked(end).unwrap_or((&self.path, ""))
+    }
 }
 
 impl fmt::Display for AppUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.address {
-            AppAddress::Tcp(_) => write!(f, "http://{}{}", self.host, self.path),
-            AppAddress::Unix(socket) => write!(f, "http+unix://{}:{}", socket.display(), self.path),
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::FastCgi => "fcgi",
+        };
+        let (host, path) = (&self.host, &self.path);
+        match (&self.address, self.scheme) {
+            (AppAddress::Tcp(found), Scheme::FastCgi) => {
+                let port = found.first().map_or(0, SocketAddr::port);
+                write!(f, "{scheme}://{host}:{port}{path}")
+            }
+            (AppAddress::Tcp(_), Scheme::Http) => write!(f, "{scheme}://{host}{path}"),
+            (AppAddress::Unix(socket), _) => {
+                write!(f, "{scheme}+unix://{}:{path}", socket.display())
+            }
         }
     }
 }

@@ -141,6 +141,9 @@ const WRITTEN: &[(&str, &str)] = &[
     ("forward_headers", "['Cookie']"),
     ("started", "true"),
     ("server_name", "'www.example.org'"),
+    ("keep", "true"),
+    ("docroot", "'/usr'"),
+    ("docroot_suffix", "'_ws.php'"),
     ("handshake_timeout", "'5s'"),
     ("heartbeat", "'off'"),
     ("pong_timeout", "'100ms'"),
@@ -199,6 +202,7 @@ fn every_key_is_accepted_where_it_means_something() {
         let own = match *key {
             "path" => "handler = 'echo'\n",
             "app" | "handler" => "path = '/'\n",
+            "docroot" => "path = '/'\napp = 'fcgi://127.0.0.1'\n",
             _ => "path = '/'\napp = 'http://127.0.0.1/'\n",
         };
         let route = format!("[[route]]\n{own}{key} = {value}\n");
@@ -605,6 +609,7 @@ fn the_sample_file_shows_every_key_with_its_default() {
         .filter(|line| {
             ![
                 "allowed_origins",
+                "docroot =",
                 "heartbeat_text",
                 "server_name",
                 "trusted_proxies",

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Timeout,
     /// Its answer was cut off or is no HTTP.
     Answer,
+    /// It wrote to its standard error (FastCGI).
+    Errors,
     /// It asks to be asked again: 408, 425, 429, 5xx.
     Again,
     /// It refuses: another 4xx.

@@ -1,14 +1,18 @@
 //! One connection to an app: a non-blocking socket, one request at a time, and what readiness it has.
 //! Knows no queue and no clock; deadlines are kept here for the pool.
 
-use crate::config::AppAddress;
-use crate::hook::http::{Answer, Fault, Incoming};
+use crate::config::{AppAddress, Scheme};
+use crate::hook::http::{Answer, Fault};
 use crate::hook::member::Key;
+use crate::hook::{fastcgi, http};
 use crate::source::Readiness;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use ws_proto::Instant;
+
+/// A head's buffer above this is given back between hooks, in bytes; 16 KiB.
+const KEPT: usize = 16 * 1024;
 
 /// TCP or unix.
 #[derive(Debug)]
@@ -90,6 +94,64 @@ pub(crate) enum Cause {
     Fault(Fault),
 }
 
+/// What comes back, by the app's protocol.
+#[derive(Debug)]
+enum Incoming {
+    Http(http::Incoming),
+    FastCgi(fastcgi::Incoming),
+}
+
+/// Where a whole answer lies.
+enum Whole {
+    Http(http::Whole),
+    FastCgi,
+}
+
+impl Incoming {
+    fn new(scheme: Scheme) -> Self {
+        match scheme {
+            Scheme::Http => Self::Http(http::Incoming::new(0)),
+            Scheme::FastCgi => Self::FastCgi(fastcgi::Incoming::new(0)),
+        }
+    }
+
+    fn reset(&mut self, max_body: usize, keep: bool) {
+        match self {
+            Self::Http(incoming) => incoming.reset(max_body),
+            Self::FastCgi(incoming) => incoming.reset(max_body, keep),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            Self::Http(incoming) => incoming.memory(),
+            Self::FastCgi(incoming) => incoming.memory(),
+        }
+    }
+
+    fn advance(&mut self, bytes: &[u8]) -> Result<Option<Whole>, Fault> {
+        Ok(match self {
+            Self::Http(incoming) => incoming.advance(bytes)?.map(Whole::Http),
+            Self::FastCgi(incoming) => incoming.advance(bytes)?.then_some(Whole::FastCgi),
+        })
+    }
+
+    fn answer<'b>(&'b self, bytes: &'b [u8], whole: &Whole) -> Result<Answer<'b>, Fault> {
+        match (self, whole) {
+            (Self::Http(incoming), Whole::Http(whole)) => Ok(incoming.answer(bytes, whole)),
+            (Self::FastCgi(incoming), Whole::FastCgi) => Ok(incoming.answer()),
+            (Self::Http(_) | Self::FastCgi(_), _) => Err(Fault::Syntax), // Never: a connection has one protocol.
+        }
+    }
+
+    fn end(&mut self) -> Result<Answer<'_>, Fault> {
+        match self {
+            Self::Http(incoming) => incoming.end(),
+            Self::FastCgi(_) => Err(Fault::Cut),
+        }
+    }
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -115,6 +177,8 @@ pub(crate) struct Connection {
     accepted: bool,
     kept: bool,
     head: Vec<u8>,
+    /// Bytes of body behind the head.
+    body: usize,
     sent: usize,
     to_send: usize,
     incoming: Incoming,
@@ -134,6 +198,7 @@ impl Connection {
         app: usize,
         address: usize,
         dial_by: Instant,
+        scheme: Scheme,
     ) -> Self {
         Self {
             stream,
@@ -151,7 +216,8 @@ impl Connection {
             head: Vec::new(),
             sent: 0,
             to_send: 0,
-            incoming: Incoming::new(0),
+            body: 0,
+            incoming: Incoming::new(scheme),
             readable: false,
             writable: false,
             over: false,
@@ -169,20 +235,22 @@ impl Connection {
         self.over = false;
     }
 
-    /// Takes a request: `encode` appends its head and returns how long its body is.
+    /// Takes a request: `encode` appends its head and returns how many bytes of body follow, for [`exchange`](Self::exchange)
+    /// to lend: none if all is in the head.
     pub(crate) fn begin(
         &mut self,
         job: Key,
         max_answer: usize,
+        keep: bool,
         encode: impl FnOnce(&mut Vec<u8>) -> usize,
     ) {
         self.head.clear();
-        let body = encode(&mut self.head);
-        self.to_send = self.head.len() + body;
+        self.body = encode(&mut self.head);
+        self.to_send = self.head.len() + self.body;
         self.sent = 0;
         self.begun = false;
         self.kept = self.made_at.is_some();
-        self.incoming.reset(max_answer);
+        self.incoming.reset(max_answer, keep);
         self.job = Some(job);
     }
 
@@ -236,7 +304,9 @@ impl Connection {
 
     /// Gives back what a large answer took.
     pub(crate) fn rest(&mut self) {
-        self.incoming.reset(0);
+        self.incoming.reset(0, false);
+        self.head.clear();
+        self.head.shrink_to(KEPT);
         self.sent = 0;
         self.to_send = 0;
     }
@@ -264,6 +334,7 @@ impl Connection {
         body: &[u8],
         scratch: &'b mut [u8],
     ) -> Result<Option<Answer<'b>>, Failure> {
+        let body = body.get(..self.body).unwrap_or_default();
         // An app may answer and close without having read everything: its answer is looked for even so.
         let broken = self.write(body).err().map(|error| error.kind());
         if broken.is_some() {
@@ -298,7 +369,12 @@ impl Connection {
                 Err(fault) => return Err(self.failure(Cause::Fault(fault))),
             };
             let bytes = scratch.get(..count).unwrap_or_default();
-            return Ok(Some(self.incoming.answer(bytes, &whole)));
+            let sent = self.has_sent();
+            let answer = self.incoming.answer(bytes, &whole).map(Some);
+            return answer.map_err(|fault| Failure {
+                cause: Cause::Fault(fault),
+                sent,
+            });
         }
         match broken {
             Some(kind) => Err(self.failure(Cause::Connection(kind))),
@@ -315,7 +391,15 @@ impl Connection {
             } else {
                 cause
             },
-            sent: self.has_sent(),
+            sent: self.has_sent() && !matches!(cause, Cause::Fault(fault) if fault.is_unseen()),
+        }
+    }
+
+    /// Returns what the app wrote to its standard error, where it has one.
+    pub(crate) fn errors(&self) -> &[u8] {
+        match &self.incoming {
+            Incoming::Http(_) => &[],
+            Incoming::FastCgi(incoming) => incoming.errors(),
         }
     }
 

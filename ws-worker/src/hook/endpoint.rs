@@ -2,8 +2,10 @@
 //! that a message costs a copy. Knows no dialect: only the URL and the headers that all HTTP dialects carry.
 
 use crate::command::{RouteId, SocketId};
-use crate::config::{Hooks, Route};
+use crate::config::{Hooks, Route, Scheme};
 use crate::handler::Connecting;
+use crate::hook::docroot::Docroot;
+use crate::hook::fastcgi::{Script, decoded};
 use crate::hook::signature::Signer;
 use crate::process::Process;
 use std::sync::Arc;
@@ -26,8 +28,19 @@ pub(crate) struct Endpoint {
     prefix: String,
     pieces: Vec<Piece>,
     has_query: bool,
+    /// FastCGI: where scripts are.
+    script: Option<Folder>,
     /// `Host`, `Ws-Worker`, `Ws-Boot`: the same on every hook.
     constant: Vec<u8>,
+}
+
+/// FastCGI: the folder of the script that is run, or of all that are.
+struct Folder {
+    root: String,
+    /// How many pieces of the template name the script.
+    pieces: usize,
+    /// Clients choose the script.
+    docroot: Option<Docroot>,
 }
 
 /// A part of the URL's template.
@@ -84,9 +97,14 @@ pub(crate) struct Block {
     changing: Vec<u8>,
 }
 
-/// The client's path climbs out of the app's.
+/// Why a client's path leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Climbs;
+pub(crate) enum NoPath {
+    /// It climbs out of the app's.
+    Climbs,
+    /// No script answers there.
+    Missing,
+}
 
 /// The first header line of a block; the id behind it is found by its place.
 const SUBJECT: &[u8] = b"Ws-Socket: ";
@@ -97,7 +115,12 @@ impl Endpoint {
     /// Prepares a route's hooks.
     pub(crate) fn new(process: &Process, route: &Route, hooks: &Arc<Hooks>) -> Self {
         let mut constant = Vec::new();
-        push_header(&mut constant, "Host", hooks.url.host.as_bytes());
+        let host = match hooks.url.scheme {
+            Scheme::Http => &hooks.url.host,
+            Scheme::FastCgi => hooks.server_name.as_ref().unwrap_or(&hooks.url.host),
+        };
+        push_header(&mut constant, "Host", host.as_bytes());
+        let (script, pieces) = template(hooks, process);
         push_header(&mut constant, "Ws-Worker", process.config.worker.as_bytes());
         push_header(&mut constant, "Ws-Boot", process.boot.as_bytes());
         Self {
@@ -108,8 +131,9 @@ impl Endpoint {
             max_meta: route.max_meta,
             boot: process.boot.clone(),
             prefix: route.path.clone(),
-            pieces: pieces(&hooks.url.path),
+            pieces,
             has_query: hooks.url.path.contains('?'),
+            script,
             constant,
         }
     }
@@ -134,6 +158,22 @@ impl Endpoint {
         out.extend_from_slice(&block.changing);
     }
 
+    /// Returns the script that an event is for, if the app speaks FastCGI.
+    pub(crate) fn script(&self, event: &str, block: &Block) -> Option<Script<'_>> {
+        let folder = self.script.as_ref()?;
+        let pieces = self.pieces.iter().take(folder.pieces);
+        let name = pieces.map(|piece| match piece {
+            Piece::Text(text) => text.len(),
+            Piece::Event => event.len(),
+            Piece::Path => block.path().len(),
+        });
+        Some(Script {
+            root: &folder.root,
+            name: name.sum(),
+            keep: self.hooks.keep,
+        })
+    }
+
     /// What follows the route's prefix, without its leading slash.
     fn below<'a>(&self, path: &'a str) -> &'a str {
         let rest = path
@@ -147,12 +187,16 @@ impl Block {
     /// Renders what a handshake says.
     ///
     /// # Errors
-    /// The client's fault: its path has a `..` in it and the template uses the path.
-    pub(crate) fn new(endpoint: &Endpoint, facts: &Facts<'_>) -> Result<Self, Climbs> {
+    /// The client's fault: its path has a `..` in it and the template uses the path, or no script answers there.
+    pub(crate) fn new(endpoint: &Endpoint, facts: &Facts<'_>) -> Result<Self, NoPath> {
         let mut text = Vec::with_capacity(512);
-        if endpoint.pieces.contains(&Piece::Path) {
+        let folder = endpoint.script.as_ref();
+        if let Some(docroot) = folder.and_then(|folder| folder.docroot.as_ref()) {
+            let name = docroot.find(endpoint.below(facts.path));
+            push_name(&mut text, name.ok_or(NoPath::Missing)?.as_bytes());
+        } else if endpoint.pieces.contains(&Piece::Path) {
             if climbs(facts.path) {
-                return Err(Climbs);
+                return Err(NoPath::Climbs);
             }
             push_target(&mut text, endpoint.below(facts.path).as_bytes());
         }
@@ -223,6 +267,31 @@ impl Block {
     }
 }
 
+/// Takes a URL's path apart; of FastCGI's, what names the script and what follows it.
+fn template(hooks: &Hooks, process: &Process) -> (Option<Folder>, Vec<Piece>) {
+    if hooks.url.scheme == Scheme::Http {
+        return (None, pieces(&hooks.url.path));
+    }
+    if let Some(docroot) = &hooks.docroot {
+        let folder = Folder {
+            root: docroot.root.to_string_lossy().into_owned(),
+            pieces: 1,
+            docroot: Some(Docroot::new(docroot, process.clock)),
+        };
+        return (Some(folder), vec![Piece::Path]);
+    }
+    let (script, rest) = hooks.url.script();
+    let (root, name) = script.split_at(script.rfind('/').unwrap_or(0));
+    let mut all = pieces(name);
+    let folder = Folder {
+        root: String::from_utf8_lossy(&decoded(root.as_bytes())).into_owned(),
+        pieces: all.len(),
+        docroot: None,
+    };
+    all.extend(pieces(rest));
+    (Some(folder), all)
+}
+
 /// Cuts a template at its place holders, which stand for something in the path only.
 fn pieces(template: &str) -> Vec<Piece> {
     let (path, query) = match template.split_once('?') {
@@ -284,6 +353,16 @@ fn push_target(out: &mut Vec<u8>, text: &[u8]) {
     for byte in text {
         match byte {
             b'!'..=b'~' if *byte != b'#' => out.push(*byte),
+            _ => push_encoded(out, *byte),
+        }
+    }
+}
+
+/// Appends a file's name as part of a request target.
+fn push_name(out: &mut Vec<u8>, name: &[u8]) {
+    for byte in name {
+        match byte {
+            b'!'..=b'~' if !b"#%?".contains(byte) => out.push(*byte),
             _ => push_encoded(out, *byte),
         }
     }

@@ -11,7 +11,7 @@ pub(crate) const MAX_HEAD: usize = 64 * 1024;
 const BEGINNING: &[u8] = b"HTTP/1.";
 
 /// Headers in a head; 128.
-const MAX_HEADERS: usize = 128;
+pub(crate) const MAX_HEADERS: usize = 128;
 
 /// Buffers above this are given back between answers, in bytes; 16 KiB.
 const KEPT: usize = 16 * 1024;
@@ -29,23 +29,37 @@ pub(crate) enum Fault {
     BodyTooLarge,
     /// The stream ended before the answer did.
     Cut,
+    /// FastCGI: it has too much to do, and has not begun.
+    Overloaded,
+    /// FastCGI: it has another request on this connection, and has not begun.
+    OneAtATime,
+    /// FastCGI: it is no responder.
+    Role,
 }
 
 impl Fault {
-    /// Returns whether the same answer would come again: it was understood, and there is too much of it. Whatever was not
-    /// understood leaves the outcome unknown.
+    /// Returns whether the same answer would come again: it was understood, and there is too much of it, or it will never be
+    /// an answer. Whatever was not understood leaves the outcome unknown.
     pub(crate) const fn is_final(self) -> bool {
-        matches!(self, Self::HeadTooLarge | Self::BodyTooLarge)
+        matches!(self, Self::HeadTooLarge | Self::BodyTooLarge | Self::Role)
+    }
+
+    /// Returns whether the app has certainly not looked at the hook.
+    pub(crate) const fn is_unseen(self) -> bool {
+        matches!(self, Self::Overloaded | Self::OneAtATime)
     }
 
     /// Returns a short, stable phrase for logs.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Syntax => "the answer is not HTTP",
+            Self::Syntax => "the answer makes no sense",
             Self::Framing => "the answer's length is ambiguous",
             Self::HeadTooLarge => "the answer's head is too large",
             Self::BodyTooLarge => "the answer's body is too large",
             Self::Cut => "the answer was cut short",
+            Self::Overloaded => "the app is overloaded",
+            Self::OneAtATime => "the app takes one request at a time on a connection",
+            Self::Role => "the app is no FastCGI responder",
         }
     }
 }
@@ -68,14 +82,19 @@ impl<'b> Answer<'b> {
         header_lines(self.lines)
     }
 
-    #[cfg(test)]
-    pub(crate) fn made(status: u16, lines: &'b [u8], body: &'b [u8]) -> Self {
+    /// Makes one of a status, valid header lines and a body.
+    pub(crate) fn new(status: u16, lines: &'b [u8], body: &'b [u8], reusable: bool) -> Self {
         Self {
             status,
             lines,
             body,
-            reusable: true,
+            reusable,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn made(status: u16, lines: &'b [u8], body: &'b [u8]) -> Self {
+        Self::new(status, lines, body, true)
     }
 }
 
@@ -182,7 +201,7 @@ impl Incoming {
         while let State::Head { searched } = self.state {
             let rest = bytes.get(at..).unwrap_or_default();
             if self.head.is_empty() {
-                let Some(end) = head_end(rest, 0) else {
+                let Some(end) = empty_line(rest, 0) else {
                     if !rest
                         .iter()
                         .zip(BEGINNING)
@@ -225,7 +244,7 @@ impl Incoming {
                 let room = (MAX_HEAD + 1).saturating_sub(before + self.interim);
                 let piece = rest.get(..room.min(rest.len())).unwrap_or_default();
                 self.head.extend_from_slice(piece);
-                let Some(end) = head_end(&self.head, searched) else {
+                let Some(end) = empty_line(&self.head, searched) else {
                     if self.head.len() + self.interim > MAX_HEAD {
                         return Err(Fault::HeadTooLarge);
                     }
@@ -345,7 +364,7 @@ impl Incoming {
 }
 
 /// Finds the end of a head: an empty line, bare line feeds included, which [`parse_head`] then refuses.
-fn head_end(bytes: &[u8], searched: usize) -> Option<usize> {
+pub(crate) fn empty_line(bytes: &[u8], searched: usize) -> Option<usize> {
     let from = searched.saturating_sub(3);
     let mut rest = bytes.get(from..)?;
     let mut at = from;

@@ -5,7 +5,9 @@ mod backoff;
 mod complaints;
 mod connection;
 mod dialect;
+mod docroot;
 mod endpoint;
+mod fastcgi;
 mod http;
 mod member;
 mod permits;
@@ -23,7 +25,7 @@ pub(crate) use pool::Pool;
 use crate::command::SocketId;
 use crate::config::{Hooks, Route};
 use crate::handler::{ClosedBy, Connecting, Decision, End, Handler, Socket};
-use endpoint::{Block, Endpoint, Facts};
+use endpoint::{Block, Endpoint, Facts, NoPath};
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::rc::Rc;
@@ -156,7 +158,8 @@ impl HookHandler {
                     .connect(facts.id, &self.endpoint, block, protocols);
                 Decision::Later
             }
-            Err(endpoint::Climbs) => Decision::refuse(400, "The path must not contain \"..\".\n"),
+            Err(NoPath::Climbs) => Decision::refuse(400, "The path must not contain \"..\".\n"),
+            Err(NoPath::Missing) => Decision::refuse(404, "There is nothing here.\n"),
         }
     }
 }

@@ -5,7 +5,7 @@ mod dial;
 
 use crate::clock::unix_seconds;
 use crate::command::SocketId;
-use crate::config::{AppAddress, Target};
+use crate::config::{AppAddress, Scheme, Target};
 use crate::handler::{End, Socket};
 use crate::hook::backoff::Random;
 use crate::hook::complaints::{Complaints, Kind};
@@ -61,6 +61,7 @@ pub(crate) struct Pool {
 /// What belongs to one app on one thread.
 struct App {
     address: AppAddress,
+    scheme: Scheme,
     /// Idle connections; the warmest is last, and is used first.
     idle: Vec<usize>,
     max_idle: usize,
@@ -82,6 +83,7 @@ impl Pool {
             .iter()
             .map(|permits| App {
                 address: AppAddress::Tcp(Vec::new()),
+                scheme: Scheme::Http,
                 idle: Vec::new(),
                 fresh: Vec::new(),
                 max_idle: permits.limit.div_ceil(threads),
@@ -97,6 +99,7 @@ impl Pool {
             };
             if let Some(app) = apps.get_mut(hooks.app) {
                 app.address = hooks.url.address.clone();
+                app.scheme = hooks.url.scheme;
             }
             let is_told = starting
                 .iter()
@@ -572,7 +575,8 @@ impl Pool {
         member.wait = Wait::Answer(index);
         let member = &*member;
         connection.answer_by = answer_by;
-        connection.begin(key, endpoint.hooks.max_hook_answer, |out| {
+        let hooks = &endpoint.hooks;
+        connection.begin(key, hooks.max_hook_answer, hooks.keep, |out| {
             let Some(what) = member.due() else { return 0 };
             let event = HookEvent {
                 what,
@@ -664,6 +668,16 @@ impl Pool {
             return;
         };
         let app = connection.app;
+        if let Some(key) = connection.job
+            && !connection.errors().is_empty()
+        {
+            let errors = connection.errors().to_vec();
+            let what = "the app wrote to its standard error";
+            self.say(turn.now, key, Kind::Errors, what, &errors);
+        }
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
         if let Some(key) = connection.job.take()
             && let Some(member) = self.members.get_mut(key)
         {

@@ -262,8 +262,8 @@ impl Pool {
             Outcome::Failed(failure) | Outcome::WaitedTooLong(failure) => {
                 self.count_failure(turn.now, key, failure);
                 match failure.cause {
-                    // It was answered, if at too great a length; the next answer would not be shorter.
-                    Cause::Fault(Fault::BodyTooLarge | Fault::HeadTooLarge) => self.forget(key),
+                    // It was answered, if not as it should be; the next answer would be no better.
+                    Cause::Fault(fault) if fault.is_final() => self.forget(key),
                     Cause::Fault(_) | Cause::Connection(_) | Cause::Stale | Cause::Timeout => {
                         self.pause(turn.now, key, None, None);
                     }
@@ -510,7 +510,7 @@ impl Pool {
         }
     }
 
-    fn say(&mut self, now: Instant, key: Key, kind: Kind, what: &str, detail: &[u8]) {
+    pub(super) fn say(&mut self, now: Instant, key: Key, kind: Kind, what: &str, detail: &[u8]) {
         let Some(member) = self.members.get(key) else {
             return;
         };

@@ -1,7 +1,7 @@
 //! What the tests of hooks have in common: a configuration, and a handshake's facts.
 
 use crate::command::{RouteId, SocketId};
-use crate::config::{AppAddress, AppUrl, Config, Dialect, Hooks, Retry, Route, Target};
+use crate::config::{AppAddress, AppUrl, Config, Dialect, Hooks, Retry, Route, Scheme, Target};
 use crate::hook::endpoint::{Endpoint, Facts};
 use crate::process::Process;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ pub(super) fn hooks() -> Hooks {
     Hooks {
         app: 0,
         url: AppUrl {
+            scheme: Scheme::Http,
             address: AppAddress::Tcp(Vec::new()),
             host: "app.example".into(),
             path: "/ws".into(),
@@ -28,6 +29,8 @@ pub(super) fn hooks() -> Hooks {
         queue_messages: 64,
         queue_bytes: 1024 * 1024,
         max_hook_answer: 1024 * 1024,
+        keep: false,
+        docroot: None,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::command::Broadcast;
 use crate::hook::HookEvent;
 use crate::hook::complaints::Kind;
 use crate::hook::endpoint::{Endpoint, is_hop_by_hop, names};
+use crate::hook::fastcgi;
 use crate::hook::http::{Answer, decimal};
 use crate::{config, handler::Accept};
 use std::sync::Arc;
@@ -96,12 +97,22 @@ pub(crate) enum Opening {
     Misconfigured(u16),
 }
 
-/// Appends a request but for its body, which is returned.
+/// Appends a request, in the app's protocol, but for its body, which is returned; empty if all was appended.
 pub(crate) fn encode<'e>(
     endpoint: &Endpoint,
     event: &HookEvent<'e>,
     out: &mut Vec<u8>,
 ) -> &'e [u8] {
+    let Some(script) = endpoint.script(event.what.name(), event.block) else {
+        return encode_http(endpoint, event, out);
+    };
+    let mut request = Vec::with_capacity(2048);
+    let body = encode_http(endpoint, event, &mut request);
+    fastcgi::encode(&script, &request, body, out);
+    &[]
+}
+
+fn encode_http<'e>(endpoint: &Endpoint, event: &HookEvent<'e>, out: &mut Vec<u8>) -> &'e [u8] {
     match endpoint.hooks.dialect {
         config::Dialect::Plain => plain::encode(endpoint, event, out),
     }
@@ -171,7 +182,9 @@ fn end_to_end(answer: &Answer<'_>, is_switch: bool, complaints: &mut Vec<Complai
     let mut headers = Headers::default();
     for (name, value) in answer.headers() {
         let lower = name.to_ascii_lowercase();
-        let ours = lower.starts_with("ws-") || lower.starts_with("sec-websocket-");
+        // `Status` is CGI's status line.
+        let ours =
+            lower.starts_with("ws-") || lower.starts_with("sec-websocket-") || lower == "status";
         let of_the_body = lower == "content-length"
             || (is_switch && (lower.starts_with("content-") || lower == "host"));
         let of_the_hop = is_hop_by_hop(&lower)

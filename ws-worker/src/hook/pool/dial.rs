@@ -86,16 +86,13 @@ impl Pool {
         stream
             .register(turn.registry, source::token(Part::Hook, number))
             .map_err(|error| error.kind())?;
-        entry.insert(Connection::new(
-            stream,
-            self.serial,
-            app,
-            address,
-            turn.now + CONNECT_TIMEOUT,
-        ));
-        if let Some(app) = self.apps.get_mut(app) {
-            app.fresh.push(index);
-        }
+        let Some(own) = self.apps.get_mut(app) else {
+            return Err(ErrorKind::NotFound);
+        };
+        own.fresh.push(index);
+        let dial_by = turn.now + CONNECT_TIMEOUT;
+        let connection = Connection::new(stream, self.serial, app, address, dial_by, own.scheme);
+        entry.insert(connection);
         Ok(index)
     }
 
