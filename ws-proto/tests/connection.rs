@@ -67,6 +67,18 @@ fn an_idle_connection_is_small() {
 }
 
 #[test]
+fn what_is_held_of_a_cut_frame_is_counted() {
+    let mut connection = open(Version::Rfc6455);
+    let mut out = Output::default();
+    let ping = frame(0x89, &[b'a'; 100], KEY);
+    let (front, back) = ping.split_at(90);
+    assert_eq!(feed(&mut connection, at(1), front, &mut out), []);
+    assert!(connection.memory() >= 84, "{}", connection.memory());
+    assert_eq!(feed(&mut connection, at(1), back, &mut out), [Event::Ping]);
+    assert_eq!(connection.memory(), 0);
+}
+
+#[test]
 fn a_message_that_came_whole_is_lent_and_a_cut_one_is_handed_over() {
     for (version, bytes) in [
         (Version::Rfc6455, frame(0x81, b"lent", KEY)),
