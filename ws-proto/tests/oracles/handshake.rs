@@ -197,11 +197,7 @@ fn accept(handshake: &mut Handshake, dials: Dials, out: &mut Output) -> Option<R
     }
     let expected = expected_answer(handshake, &answer);
     let version = request.version();
-    // Which extensions are agreed on has an oracle of its own.
-    let open = Arc::new(Limits {
-        deflate: None,
-        ..Limits::default()
-    });
+    let open = Arc::new(Limits::default());
     // What was not offered is no choice, and says nothing.
     let wrong = Answer {
         protocol: Some("never, offered".into()),
