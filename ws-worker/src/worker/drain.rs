@@ -88,7 +88,9 @@ impl Worker {
             }
             self.commands();
         }
-        let idle = self.clients.is_empty() && self.hooks.borrow().is_idle();
+        // Whoever holds the control API stays as long as any thread has sockets: it is asked how far things are.
+        let is_asked = self.control.is_some() && self.process.counters.connections.get() > 0;
+        let idle = self.clients.is_empty() && self.hooks.borrow().is_idle() && !is_asked;
         if late && !idle {
             self.hooks.borrow_mut().stop(self.now);
         }
