@@ -5,7 +5,7 @@ use crate::command::{
     Action, Broadcast, Counted, Found, ListQuery, Outcome, RouteId, Scope, Sent, SocketId,
     SocketInfo, is_group_name,
 };
-use crate::config::Config;
+use crate::config::{Config, Route, Target};
 use crate::process::Process;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -27,12 +27,13 @@ const MAX_GROUP: usize = 128;
 pub(super) enum Call {
     Health,
     Ready,
-    /// One message to these sockets, no two alike; `one` is asked for by path.
+    /// One message to these sockets, no two alike.
     Send {
         ids: Vec<SocketId>,
         /// Ids that no socket of this worker can have.
         strangers: Vec<String>,
-        one: bool,
+        /// Only one was asked for; the status that says that it is done.
+        one: Option<u16>,
     },
     Broadcast(Scope, Option<SocketId>),
     Join(SocketId, Arc<str>),
@@ -76,14 +77,25 @@ pub(super) fn call(head: &Head, config: &Config) -> Result<Call, Answer> {
         (["sockets", id], Method::Post) => Call::Send {
             ids: vec![socket(id)?],
             strangers: Vec::new(),
-            one: true,
+            one: Some(202),
         },
+        (["message"], Method::Post) => {
+            let id = head.socket.as_deref().unwrap_or_default();
+            Call::Send {
+                ids: vec![socket(id)?],
+                strangers: Vec::new(),
+                one: Some(200),
+            }
+        }
+        (["message"], _) => return Err(not_allowed("POST")),
         (["sockets", id], Method::Delete) => close(socket(id)?, &mut query)?,
         (["sockets", _], _) => return Err(not_allowed("GET, HEAD, POST, DELETE")),
         (["broadcast"], Method::Post) => {
-            let scope = match query.one("route")? {
-                Some(path) => Scope::Route(route(&path, config)?),
-                None => Scope::All,
+            let scope = match (query.one("route")?, &head.server_name) {
+                (Some(path), None) => Scope::Route(route(&path, config)?),
+                (None, Some(name)) => server(name, config)?,
+                (None, None) => Scope::All,
+                (Some(_), Some(_)) => return Err(Answer::error(400, "two scopes")),
             };
             Call::Broadcast(scope, query.socket("except")?)
         }
@@ -151,7 +163,7 @@ fn many(query: &mut Query) -> Result<Call, Answer> {
     Ok(Call::Send {
         ids,
         strangers,
-        one: false,
+        one: None,
     })
 }
 
@@ -195,6 +207,33 @@ fn route(path: &str, config: &Config) -> Result<RouteId, Answer> {
         .find(|route| route.path == path)
         .map(|route| route.id)
         .ok_or_else(|| Answer::error(404, "no such route"))
+}
+
+/// Finds the routes of a server: its name may come with a port, as in a `Host` header.
+fn server(name: &str, config: &Config) -> Result<Scope, Answer> {
+    let name = name.split(':').next().unwrap_or_default();
+    if name.is_empty() {
+        return Err(Answer::error(400, "no server name"));
+    }
+    let is_its = |route: &Route| match &route.target {
+        Target::Hooks(hooks) => {
+            let own = hooks.server_name.as_deref();
+            own.is_some_and(|own| own.eq_ignore_ascii_case(name))
+        }
+        Target::Echo | Target::Chat | Target::Handler(_) | Target::Page(_) | Target::Version => {
+            false
+        }
+    };
+    let routes = config.routes.iter().filter(|route| is_its(route));
+    let mut scopes: Vec<Scope> = routes.map(|route| Scope::Route(route.id)).collect();
+    match scopes.pop() {
+        None => Err(Answer::error(404, "no route has this server_name")),
+        Some(only) if scopes.is_empty() => Ok(only),
+        Some(last) => {
+            scopes.push(last);
+            Ok(Scope::Union(scopes.into()))
+        }
+    }
 }
 
 fn group(name: &str, config: &Config) -> Result<Arc<str>, Answer> {
@@ -379,7 +418,7 @@ pub(super) enum Question {
     Send {
         ids: Vec<SocketId>,
         strangers: Vec<String>,
-        one: bool,
+        one: Option<u16>,
         sent: HashMap<SocketId, Sent>,
     },
     Count(Counted),
@@ -422,9 +461,9 @@ impl Question {
                 sent,
             } => {
                 let sent = |id: &SocketId| sent.get(id).copied().unwrap_or(Sent::Gone);
-                if one {
+                if let Some(done) = one {
                     return match ids.first().map_or(Sent::Gone, sent) {
-                        Sent::Queued => Answer::json(202, "{}"),
+                        Sent::Queued => Answer::json(done, "{}"),
                         Sent::Gone => gone(),
                         Sent::Full => Answer::error(429, "full"),
                         Sent::Unsupported => Answer::error(409, "its version has no binary"),

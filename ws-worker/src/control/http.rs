@@ -39,6 +39,10 @@ pub(super) struct Head {
     pub(super) target: String,
     pub(super) length: Length,
     pub(super) authorization: Option<Vec<u8>>,
+    /// `X-TyphoonAE-WebSocket`: the socket that a message is for.
+    pub(super) socket: Option<String>,
+    /// `X-TyphoonAE-ServerName`: whose sockets hear a broadcast.
+    pub(super) server_name: Option<String>,
     /// The body is binary.
     pub(super) binary: bool,
     /// The body has a `Content-Encoding`.
@@ -253,6 +257,8 @@ pub(super) fn parse(text: &[u8]) -> Result<Head, Answer> {
         target: target.to_owned(),
         length,
         authorization: fields.authorization.map(<[u8]>::to_vec),
+        socket: fields.socket.map(name).transpose()?,
+        server_name: fields.server_name.map(name).transpose()?,
         binary,
         encoded: fields.encoded,
         browser: fields.browser,
@@ -269,6 +275,8 @@ struct Fields<'a> {
     transfer_encoding: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
     authorization: Option<&'a [u8]>,
+    socket: Option<&'a [u8]>,
+    server_name: Option<&'a [u8]>,
     expect: Option<&'a [u8]>,
     encoded: bool,
     browser: bool,
@@ -285,6 +293,8 @@ impl<'a> Fields<'a> {
                 "transfer-encoding" => &mut fields.transfer_encoding,
                 "content-type" => &mut fields.content_type,
                 "authorization" => &mut fields.authorization,
+                "x-typhoonae-websocket" => &mut fields.socket,
+                "x-typhoonae-servername" => &mut fields.server_name,
                 "expect" => &mut fields.expect,
                 other => {
                     match other {
@@ -307,6 +317,13 @@ impl<'a> Fields<'a> {
         }
         Ok(fields)
     }
+}
+
+/// Reads a value that is a name.
+fn name(value: &[u8]) -> Result<String, Answer> {
+    let text = std::str::from_utf8(value.trim_ascii());
+    text.map(str::to_owned)
+        .map_err(|_| Answer::fatal(400, "a header is no text"))
 }
 
 /// Reads a length: digits alone. What does not fit is too large in any case.

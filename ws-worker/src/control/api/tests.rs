@@ -97,6 +97,60 @@ fn every_call_has_its_command() {
 }
 
 #[test]
+fn the_calls_of_2010_name_their_scope_in_headers() {
+    let asked = |target: &str, headers: &str| {
+        let text =
+            format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n{headers}\r\n");
+        let head = super::super::http::parse(text.as_bytes()).unwrap();
+        let mut config = Config::default();
+        for (place, name) in [
+            (0, Some("www.example.org")),
+            (1, None),
+            (2, Some("b.example")),
+            (3, Some("www.example.org")),
+        ] {
+            let url = crate::config::AppUrl {
+                scheme: crate::config::Scheme::Http,
+                address: crate::config::AppAddress::Tcp(Vec::new()),
+                host: String::new(),
+                path: String::new(),
+            };
+            let mut hooks = crate::config::Hooks::new(0, url);
+            hooks.server_name = name.map(str::to_owned);
+            let target = Target::Hooks(Arc::new(hooks));
+            let route = Route::new(RouteId(place), "/", target);
+            config.routes.push(Arc::new(route));
+        }
+        match call(&head, &config) {
+            Ok(Call::Send { ids, one, .. }) => Ok(format!("send {ids:?} {one:?}")),
+            Ok(Call::Broadcast(scope, except)) => Ok(format!("{scope:?} {except:?}")),
+            Ok(call) => Ok(format!("{call:?}")),
+            Err(answer) => Err(answer.status),
+        }
+    };
+    let a = id(0, 1);
+    let to = |id: &str| asked("/message", &format!("X-TyphoonAE-WebSocket: {id}\r\n"));
+    assert_eq!(to(&a.to_string()), Ok(format!("send [{a}] Some(200)")));
+    assert_eq!(
+        (to("17"), to(""), to("a b")),
+        (Err(404), Err(400), Err(400))
+    );
+    assert_eq!(asked("/message", ""), Err(400));
+    let all = |name: &str| asked("/broadcast", &format!("X-TyphoonAE-ServerName: {name}\r\n"));
+    assert_eq!(all("b.example"), Ok("Route(RouteId(2)) None".to_owned()));
+    assert_eq!(
+        all("WWW.example.org:8888"),
+        Ok("Union([Route(RouteId(0)), Route(RouteId(3))]) None".to_owned())
+    );
+    assert_eq!(
+        (all("c.example"), all(""), all(":80")),
+        (Err(404), Err(400), Err(400))
+    );
+    let both = "X-TyphoonAE-ServerName: b.example\r\n";
+    assert_eq!(asked("/broadcast?route=/", both), Err(400));
+}
+
+#[test]
 fn what_is_no_call_is_refused() {
     let a = id(0, 1);
     for (method, target, status) in [

@@ -33,6 +33,8 @@ fn a_head_is_read_however_it_comes() {
         method: Method::Post,
         target: "/sockets/x?a=b".to_owned(),
         length: Length::Fixed(5),
+        socket: None,
+        server_name: None,
         authorization: Some(b"Bearer abc".to_vec()),
         binary: true,
         encoded: false,
