@@ -1,5 +1,6 @@
 """Hooks straight to php-fpm, the real one of Debian, and to apps that speak FastCGI badly."""
 
+import json
 import os
 import pwd
 import shutil
@@ -99,6 +100,20 @@ def test_path_info_follows_the_script(workers, fpm):
         assert says(client, "show PATH_INFO") == "/on/message/deep/あ"
         assert says(client, "show SCRIPT_NAME") == "/room.php"
         assert says(client, "show REQUEST_URI") == "/room.php/on/message/deep/%E3%81%82?q=1"
+
+
+def test_forms_of_2010_are_php_post(workers, fpm, tmp_path):
+    log, long = tmp_path / "events", "あ" * 50_000
+    worker = serve(workers, f"{fpm.url}{HERE}/php/form.php", 'dialect = "typhoonae"')
+    with opens(worker, path=f"/foo?log={log}") as client:
+        client.send('say "あ"')
+        client.send(long)
+        client.close()
+    lines = lambda: [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    wait_for(lambda: len(lines()) == 4, "the closed hook")
+    at = "/_ah/websocket"
+    assert lines() == [[f"{at}/handshake/foo", "", True], [f"{at}/message/foo", 'say "あ"', True],
+                       [f"{at}/message/foo", long, True], [f"{at}/closed/foo", "", True]]
 
 
 @pytest.mark.parametrize("size", [65_527, 65_528, 65_536, 900_000])

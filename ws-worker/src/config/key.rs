@@ -112,7 +112,7 @@ pub(crate) static KEYS: &[Key] = {
         key("journal", Top, FileOnly, Text, "off", "Where closed hooks survive the worker"),
 
         key("app", Anywhere, Hooks, Text, "", "Where hooks go: http://HOST:PORT/PATH, http+unix:///SOCKET:/PATH, fcgi://HOST:PORT/SCRIPT, fcgi+unix:///SOCKET:/SCRIPT"),
-        key("dialect", Anywhere, Hooks, Text, "plain", "How hooks look to the app"),
+        key("dialect", Anywhere, Hooks, Text, "plain", "How hooks look to the app: \"plain\", or \"typhoonae\" as in 2010"),
         key("secret_file", Anywhere, Hooks, Texts, "none", "File with the key that signs hooks; two while one replaces the other"),
         key("concurrency", Anywhere, Hooks, Count(SOME), "32, over FastCGI 4", "Hooks in flight to an app"),
         key("hook_timeout", Anywhere, Hooks, Duration { zero: false }, "30s", "One attempt of a hook may take so long"),
@@ -120,7 +120,7 @@ pub(crate) static KEYS: &[Key] = {
         key("retry", Anywhere, Hooks, Text, "unknown", "What is repeated: hooks whose outcome is \"unknown\", or only those surely \"unsent\""),
         key("forward_headers", Anywhere, Hooks, Texts, FORWARDED_LIST, "Headers of the handshake that every hook carries"),
         key("started", Anywhere, Hooks, Switch, "false", "Whether the app is told of every start"),
-        key("server_name", Anywhere, Hooks, Text, "", "typhoonae: the scope of its broadcast"),
+        key("server_name", Anywhere, Hooks, Text, "", "typhoonae: the scope of its broadcast; FastCGI: SERVER_NAME"),
 
         key("keep", Anywhere, Hooks, Switch, "false", "FastCGI: keep connections, which pins a child of php-fpm each"),
         key("docroot", Anywhere, Hooks, Text, "none", "FastCGI: a folder; /foo/bar is its file foo/bar_wsh.php"),
@@ -310,6 +310,7 @@ impl Key {
                 "allowed_origins" => "ORIGIN,…",
                 "forward_headers" => "NAME,…",
                 "retry" => "unknown|unsent",
+                "dialect" => "plain|typhoonae",
                 _ => "NAME",
             },
         }

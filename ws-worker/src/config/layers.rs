@@ -259,6 +259,7 @@ impl<'a> Layers<'a> {
             hooks.keep = keep;
         }
         hooks.docroot = self.docroot(hooks)?;
+        complete_path(hooks);
         Ok(())
     }
 }
@@ -319,14 +320,22 @@ fn origins(value: &Value) -> Result<Vec<Origin>, Wrong> {
 }
 
 fn dialect(value: &Value) -> Result<Dialect, Wrong> {
-    if read::text(value)? == "typhoonae" {
-        return Err(Wrong::new(
-            &value.place,
-            "the dialect `typhoonae` is not in this version",
-        )
-        .help("\"plain\" is: one POST an event, the message as its body"));
+    Ok(match read::word(value, &["plain", "typhoonae"])? {
+        "typhoonae" => Dialect::TyphoonAe,
+        _ => Dialect::Plain,
+    })
+}
+
+/// Where the apps of 2010 expect their hooks, unless the URL says where events go.
+fn complete_path(hooks: &mut Hooks) {
+    let path = &mut hooks.url.path;
+    if hooks.dialect == Dialect::TyphoonAe && hooks.docroot.is_none() && !path.contains('{') {
+        let end = path.find('?').unwrap_or(path.len());
+        let query = path.split_off(end);
+        path.truncate(path.trim_end_matches('/').len());
+        path.push_str("/_ah/websocket/{event}/{path}");
+        path.push_str(&query);
     }
-    read::word(value, &["plain"]).map(|_| Dialect::Plain)
 }
 
 fn server_name(value: &Value) -> Result<String, Wrong> {

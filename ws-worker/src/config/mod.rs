@@ -471,6 +471,8 @@ pub enum AppAddress {
 pub enum Dialect {
     /// One POST an event, the message as its body.
     Plain,
+    /// One POST an event to a URL that names it, the message in a form: the service of 2010.
+    TyphoonAe,
 }
 
 /// What is repeated when an outcome is unknown.

@@ -224,6 +224,22 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn apps_of_2010_have_their_own_urls() {
+    let path = |app: &str| {
+        let config = load(&format!("app = '{app}'\ndialect = 'typhoonae'\n")).unwrap();
+        hooks(&config.routes[0]).url.path.clone()
+    };
+    let usual = "/_ah/websocket/{event}/{path}";
+    assert_eq!(path("http://127.0.0.1"), usual);
+    assert_eq!(path("http://127.0.0.1/a/?k=v"), format!("/a{usual}?k=v"));
+    assert_eq!(path("http://127.0.0.1/{event}"), "/{event}");
+    assert_eq!(
+        path("fcgi://127.0.0.1/srv/app.php"),
+        format!("/srv/app.php{usual}")
+    );
+}
+
+#[test]
 fn a_whole_file_means_what_it_says() {
     let (_token, token_path) = secret_file("0123456789abcdef0123\n");
     let (_one, one) = secret_file("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3\n");

@@ -249,6 +249,13 @@ impl Block {
             .unwrap_or_default()
     }
 
+    /// Returns the client's origin, if it named one.
+    pub(crate) fn origin(&self) -> Option<&[u8]> {
+        let mut lines = self.lines().split(|byte| *byte == b'\n');
+        let line = lines.find_map(|line| line.strip_prefix(b"Ws-Origin: "))?;
+        Some(line.trim_ascii())
+    }
+
     /// Returns how many bytes of heap it holds.
     pub(crate) fn memory(&self) -> usize {
         self.text.len() + self.changing.capacity()

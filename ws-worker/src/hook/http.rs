@@ -82,6 +82,11 @@ impl<'b> Answer<'b> {
         header_lines(self.lines)
     }
 
+    /// Returns the header lines as they came.
+    pub(crate) fn lines(&self) -> &'b [u8] {
+        self.lines
+    }
+
     /// Makes one of a status, valid header lines and a body.
     pub(crate) fn new(status: u16, lines: &'b [u8], body: &'b [u8], reusable: bool) -> Self {
         Self {

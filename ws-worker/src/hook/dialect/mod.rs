@@ -2,6 +2,7 @@
 //! dialects share is here: the meaning of a status, and which headers of an app may reach a client.
 
 pub(crate) mod plain;
+pub(crate) mod typhoonae;
 
 use crate::command::Broadcast;
 use crate::hook::HookEvent;
@@ -115,6 +116,10 @@ pub(crate) fn encode<'e>(
 fn encode_http<'e>(endpoint: &Endpoint, event: &HookEvent<'e>, out: &mut Vec<u8>) -> &'e [u8] {
     match endpoint.hooks.dialect {
         config::Dialect::Plain => plain::encode(endpoint, event, out),
+        config::Dialect::TyphoonAe => {
+            typhoonae::encode(endpoint, event, out);
+            &[]
+        }
     }
 }
 
@@ -122,6 +127,7 @@ fn encode_http<'e>(endpoint: &Endpoint, event: &HookEvent<'e>, out: &mut Vec<u8>
 pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>) -> Reply {
     match endpoint.hooks.dialect {
         config::Dialect::Plain => plain::decode(endpoint, answer),
+        config::Dialect::TyphoonAe => typhoonae::decode(endpoint, answer),
     }
 }
 
@@ -136,13 +142,8 @@ pub(crate) fn decode_opening(
         300..=599 => return reject(answer),
         status => return Opening::Misconfigured(status),
     }
-    let (protocol, mut reply) = match endpoint.hooks.dialect {
-        config::Dialect::Plain => (
-            single(answer, "ws-protocol"),
-            plain::decode(endpoint, answer),
-        ),
-    };
-    let protocol = match protocol {
+    let mut reply = decode(endpoint, answer);
+    let protocol = match single(answer, "ws-protocol") {
         None => None,
         Some(chosen) => match offered.iter().find(|offered| offered.as_bytes() == chosen) {
             Some(protocol) => Some(protocol.to_string()),

@@ -17,33 +17,38 @@ pub(crate) fn encode<'e>(
     event: &HookEvent<'e>,
     out: &mut Vec<u8>,
 ) -> &'e [u8] {
+    begin(endpoint, event, out);
+    let mut body: &[u8] = &[];
+    if let What::Message { message, .. } = &event.what {
+        body = message.payload();
+        out.extend_from_slice(if message.is_binary() {
+            b"Content-Type: application/octet-stream\r\n"
+        } else {
+            b"Content-Type: text/plain; charset=utf-8\r\n"
+        });
+    }
+    finish(endpoint, event, body, out);
+    body
+}
+
+/// Appends request line and headers, as far as they do not depend on the body: what every dialect says of an event.
+pub(super) fn begin(endpoint: &Endpoint, event: &HookEvent<'_>, out: &mut Vec<u8>) {
     let name = event.what.name();
     endpoint.push_head(name, event.block, out);
     out.extend_from_slice(b"Ws-Event: ");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\r\nIdempotency-Key: ");
-    let key_at = out.len();
     event.push_key(endpoint, out);
-    let key_end = out.len();
     out.extend_from_slice(b"\r\n");
     if event.attempt > 1 {
         push_number(out, "Ws-Attempt", u64::from(event.attempt));
     }
-    let mut body: &[u8] = &[];
     match &event.what {
-        What::Started => {}
+        What::Started | What::Message { .. } => {}
         What::Handshake { protocols } => {
             if !protocols.is_empty() {
                 push_header(out, "Ws-Protocols", protocols.join(", ").as_bytes());
             }
-        }
-        What::Message { message, .. } => {
-            body = message.payload();
-            out.extend_from_slice(if message.is_binary() {
-                b"Content-Type: application/octet-stream\r\n"
-            } else {
-                b"Content-Type: text/plain; charset=utf-8\r\n"
-            });
         }
         What::Closed { end, undelivered } => {
             if let Some(code) = end.code {
@@ -62,8 +67,13 @@ pub(crate) fn encode<'e>(
             push_number(out, "Ws-Undelivered", *undelivered);
         }
     }
+}
+
+/// Appends the headers that depend on the body, and the end of the head.
+pub(super) fn finish(endpoint: &Endpoint, event: &HookEvent<'_>, body: &[u8], out: &mut Vec<u8>) {
     if !endpoint.signer.is_empty() {
-        let key = out.get(key_at..key_end).unwrap_or_default().to_vec();
+        let mut key = Vec::with_capacity(64);
+        event.push_key(endpoint, &mut key);
         let timestamp = event.timestamp.to_string();
         push_header(out, "webhook-id", &key);
         push_header(out, "webhook-timestamp", timestamp.as_bytes());
@@ -73,7 +83,6 @@ pub(crate) fn encode<'e>(
     }
     push_number(out, "Content-Length", body.len() as u64);
     out.extend_from_slice(b"\r\n");
-    body
 }
 
 fn push_number(out: &mut Vec<u8>, name: &str, number: u64) {
