@@ -1,0 +1,1 @@
+"""What apps of 2010 import; only `typhoonae.websocket` is here."""
