@@ -91,7 +91,8 @@ impl Worker {
         // Whoever holds the control API stays as long as any thread has sockets: it is asked how far things are.
         let is_asked = self.control.is_some() && self.process.counters.connections.get() > 0;
         let idle = self.clients.is_empty() && self.hooks.borrow().is_idle() && !is_asked;
-        if late && !idle {
+        if late || idle {
+            // Even idle it holds connections to apps, whose memory is counted.
             self.hooks.borrow_mut().stop(self.now);
         }
         if let Some(control) = &mut self.control
