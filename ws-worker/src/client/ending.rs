@@ -1,6 +1,8 @@
 //! How a client ends, in which words its handler hears of it, and by whom.
 
-use super::*;
+use super::{Client, Context, Phase, Share, Verdict};
+use crate::handler::{ClosedBy, End};
+use ws_proto::{Cause, CloseCode, Version};
 
 #[derive(Debug)]
 pub(super) struct Closing {

@@ -1,7 +1,10 @@
 //! A client until it is open: asked, accepted, refused or lost. Knows the decision, not how it was come to.
 
-use super::*;
-use crate::command::Command;
+use super::{Client, Context, Phase, Share, Verdict, route};
+use crate::command::{Command, LateDecision};
+use crate::handler::{Accept, ClosedBy, Decision, End};
+use std::sync::Arc;
+use ws_proto::{CloseCode, Refusal};
 
 impl Client {
     /// The head is whole and valid: finds the route and asks its handler.

@@ -1,6 +1,13 @@
 //! A client's parts as its handler sees them for the length of one call.
 
-use super::*;
+use super::{Client, Closing, Context, Flags, LARGE, Phase, route};
+use crate::command::{RouteId, SocketId};
+use crate::config::Route;
+use crate::handler::{ClosedBy, Handler, Lent, SendError, Socket};
+use crate::outbound::Outbound;
+use crate::source::Router;
+use crate::stream::Stream;
+use ws_proto::{CloseCode, Connection, Instant, Message, Output, Version};
 
 /// A client's parts as a handler's [`Socket`] uses them.
 struct Lending<'a> {

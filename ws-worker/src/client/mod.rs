@@ -1,10 +1,10 @@
 //! One accepted socket: its handshake or connection, its way out, its readiness. Whatever wakes it (bytes, time, a
 //! command) the same steps follow: read, time, write. Knows its handler; not the loop, nor other clients.
 
-use crate::command::{LateDecision, RouteId, SocketId, SocketInfo};
+use crate::command::{RouteId, SocketId, SocketInfo};
 use crate::config::{Config, Route};
 use crate::counters::Totals;
-use crate::handler::{Accept, ClosedBy, Decision, End, Handler, Lent, SendError, Socket};
+use crate::handler::{ClosedBy, Handler, SendError};
 use crate::outbound::{HIGH_MARK, Outbound};
 use crate::process::Process;
 use crate::source::Router;
@@ -12,9 +12,7 @@ use crate::stream::Stream;
 use crate::timers::{Armed, Entry};
 use std::io::ErrorKind;
 use std::sync::Arc;
-use ws_proto::{
-    Cause, CloseCode, Connection, Event, Input, Instant, Message, Output, Refusal, Version,
-};
+use ws_proto::{CloseCode, Connection, Event, Input, Instant, Message, Output, Version};
 
 mod ending;
 mod handshake;

@@ -1,7 +1,15 @@
 //! Who is let in: accepting, without spinning and without sleeping for ever when descriptors run out, and the bounds on
 //! sockets and handshakes. Knows nothing of what is spoken.
 
-use super::*;
+use super::Worker;
+use crate::client::Opening;
+use crate::client::{Client, Phase, Verdict};
+use crate::clients::{self, Clients};
+use crate::forwarded::Peer;
+use crate::listener::{Accepted, turn_away};
+use crate::stream::Stream;
+use crate::timers::Entry;
+use std::time::Duration;
 
 /// Clients accepted in one turn.
 const ACCEPTS: usize = 256;

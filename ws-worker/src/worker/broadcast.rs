@@ -1,7 +1,12 @@
 //! One message, or the batch of a turn, to many sockets: framed once a variant, written once a client.
 //! Knows no order but that of its batch.
 
-use super::*;
+use super::Worker;
+use crate::client::{Drop, Phase, Verdict};
+use crate::command::{Action, Broadcast, Command, Counted, Scope, SocketId};
+use crate::groups::Members;
+use std::sync::Arc;
+use ws_proto::{Framing, Output, Variant};
 
 /// Broadcasts that are written together.
 const BATCH: usize = 64;

@@ -1,6 +1,14 @@
 //! What commands do to the sockets of this thread, and what is said of it to who asked. Knows not where they come from.
 
-use super::*;
+use super::Worker;
+use crate::client::{Client, Context, Drop, Phase, Verdict};
+use crate::command::{Action, Broadcast, Command, Found, ListQuery, Outcome, Sent, SocketId};
+use crate::handler::{ClosedBy, SendError};
+use crate::source::Turn;
+use crate::timers::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use ws_proto::CloseCode;
 
 impl Worker {
     pub(super) fn do_commands(&mut self) {

@@ -1,6 +1,12 @@
 //! The end of a life, spread over time: closes first, then who has not answered, then what apps are still owed.
 
-use super::*;
+use super::Worker;
+use crate::client::{Drop, Phase, Verdict};
+use crate::handler::ClosedBy;
+use crate::timers::Entry;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use ws_proto::{CloseCode, Instant};
 
 /// The end of a life, spread over time.
 pub(super) struct Drain {

@@ -1,6 +1,9 @@
 //! What happens when the memory budget is nearly used up: nobody is read, and if that lasts, who holds most gives way.
 
-use super::*;
+use super::{STARVED_TICK, Worker};
+use crate::client::{Drop, Verdict};
+use crate::source::Turn;
+use std::time::Duration;
 
 /// How long everybody may be stopped before somebody gives way, and for how long after that the next one follows at once:
 /// a budget that fills up again is not waited for again.

@@ -1,25 +1,20 @@
 //! The loop: the only caller of `poll` and, through it, of the clock. Events, time, mail and commands come in here, and
 //! whatever woke a client, the same steps follow. Knows who lives in the loop; not what they say.
 
-use crate::client::Opening;
-use crate::client::{Client, Context, Drop, Phase, Verdict};
+use crate::client::{Context, Drop, Phase, Verdict};
 use crate::clients::{self, Clients};
-use crate::command::{
-    Action, Broadcast, Command, Counted, Found, ListQuery, Outcome, RouteId, Scope, Sent, SocketId,
-};
+use crate::command::RouteId;
 use crate::config::Target;
 use crate::control::Control;
 use crate::counters::Totals;
-use crate::forwarded::Peer;
 use crate::groups::{Groups, Members};
-use crate::handler::{ClosedBy, Handler, SendError};
+use crate::handler::Handler;
 use crate::hook::Pool;
-use crate::listener::{Accepted, Acceptor, Spare, turn_away};
+use crate::listener::{Acceptor, Spare};
 use crate::mailbox::{Inbox, Mail};
 use crate::process::Process;
 use crate::random::Random;
 use crate::source::{self, Part, Readiness, Router, Turn};
-use crate::stream::Stream;
 use crate::timers::{Entry, Timers};
 use mio::{Events, Poll};
 use std::cell::RefCell;
@@ -28,9 +23,8 @@ use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
-use ws_proto::{CloseCode, Framing, Instant, Output, Variant};
+use ws_proto::{Instant, Output};
 
 /// The read buffer that all clients of the loop share.
 const SCRATCH: usize = 64 * 1024;
