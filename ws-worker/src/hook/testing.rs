@@ -6,7 +6,7 @@ use crate::hook::endpoint::{Endpoint, Facts};
 use crate::process::Process;
 use std::sync::Arc;
 use std::time::Duration;
-use ws_proto::{Limits, Version, Versions};
+use ws_proto::Version;
 
 pub(super) fn hooks() -> Hooks {
     Hooks {
@@ -35,20 +35,8 @@ pub(super) fn hooks() -> Hooks {
 }
 
 pub(super) fn route(hooks: Hooks) -> Arc<Route> {
-    Arc::new(Route {
-        id: RouteId(3),
-        path: "/chat".into(),
-        target: Target::Hooks(Arc::new(hooks)),
-        limits: Arc::new(Limits::default()),
-        versions: Versions::ALL,
-        allowed_origins: None,
-        max_output: 1024 * 1024,
-        stall_timeout: Duration::from_secs(30),
-        heartbeat_text: None,
-        max_groups: 64,
-        max_group_name: 128,
-        max_meta: 8 * 1024,
-    })
+    let target = Target::Hooks(Arc::new(hooks));
+    Arc::new(Route::new(RouteId(3), "/chat", target))
 }
 
 pub(super) fn process(route: &Arc<Route>, threads: u8) -> Arc<Process> {
