@@ -70,11 +70,14 @@ class Hook:
 class Script:
     """An app inside the test. `on(event, function)` decides answers: the function takes the hook and returns None
     (200 and no body), a status, (body, headers), (body, headers, status), or bytes to write in place of an answer.
-    Before the function returns, the hook is already in `hooks`."""
+    Before the function returns, the hook is already in `hooks`. Where hooks wait for the app already, `answers` says from the
+    first on what `on` would say too late."""
 
-    def __init__(self, port=None, path=None):
+    def __init__(self, port=None, path=None, **answers):
         self.hooks = []
         self.answers = {}
+        for event, answer in answers.items():
+            self.on(event, answer)
         self.lock = threading.Lock()
         self.connections = []
         script = self

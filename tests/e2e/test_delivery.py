@@ -145,7 +145,7 @@ def test_an_app_that_comes_back_gets_what_waited(workers, scripts):
         app.stop()
         client.send("meanwhile")
         client.send("and more")
-        again = scripts(port=port).on("message", echo)
+        again = scripts(port=port, message=echo)
         assert (client.receive(), client.receive()) == ("meanwhile", "and more")
         assert [hook.text for hook in again.of("message")] == ["meanwhile", "and more"]
 
