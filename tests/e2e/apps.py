@@ -46,6 +46,8 @@ class Hook:
     def __init__(self, headers, body, path="/ws", method="POST"):
         self.headers, self.body, self.path, self.method = headers, body, path, method
         self.at = time.monotonic()
+        # When the app was about to answer; and the status, once the answer has left whole: None for ever if it was none.
+        self.answered_at = self.status = None
 
     @property
     def event(self):
@@ -65,6 +67,35 @@ class Hook:
 
     def __getitem__(self, name):
         return self.headers.get(name.lower())
+
+
+class Raw(bytes):
+    """Bytes to write in place of an answer, and the status that they amount to; None where they are no whole answer."""
+
+    def __new__(cls, data, status=None):
+        raw = super().__new__(cls, data)
+        raw.status = status
+        return raw
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, address, handler):
+        if isinstance(address, str):
+            self.address_family = socket.AF_UNIX
+        super().__init__(address, handler)
+
+    def server_bind(self):
+        if self.address_family == socket.AF_UNIX:
+            Path(self.server_address).unlink(missing_ok=True)
+            self.socket.bind(self.server_address)
+        else:
+            super().server_bind()
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), OSError):  # That the worker hung up, or `stop` did, is no news.
+            super().handle_error(request, client_address)
 
 
 class Script:
@@ -98,19 +129,20 @@ class Script:
             def log_message(self, *_):
                 pass
 
+        self.handler = Handler
         if path:
-            class Server(ThreadingHTTPServer):
-                address_family = socket.AF_UNIX
-
-                def server_bind(self):
-                    self.socket.bind(path)
-            self.server = Server(path, Handler)
-            self.url = f"http+unix://{path}:/ws"
+            self.address, self.url = path, f"http+unix://{path}:/ws"
+            self.listen()
         else:
-            self.server = ThreadingHTTPServer(("127.0.0.1", port or 0), Handler)
-            self.port = self.server.server_address[1]
+            self.address = ("127.0.0.1", port or 0)
+            self.listen()
+            self.address = self.server.server_address
+            self.port = self.address[1]
             self.url = f"http://127.0.0.1:{self.port}/ws"
-        self.server.daemon_threads = True
+
+    def listen(self):
+        """Begins, or begins again after `stop`, at the same address."""
+        self.server = Server(self.address, self.handler)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
 
@@ -125,9 +157,11 @@ class Script:
         with self.lock:
             self.hooks.append(hook)
         answer = self.answers.get(hook.event, lambda _hook: None)(hook)
+        hook.answered_at = time.monotonic()
         if isinstance(answer, bytes):
             request.close_connection = True
             request.wfile.write(answer)
+            self.has_left(request, hook, getattr(answer, "status", None))
             return
         text, headers, status = "", {}, 200
         if isinstance(answer, int):
@@ -142,6 +176,12 @@ class Script:
         request.send_header("Content-Length", str(len(data)))
         request.end_headers()
         request.wfile.write(data)
+        self.has_left(request, hook, status)
+
+    def has_left(self, request, hook, status):
+        """Notes what the worker can have heard: nothing, if it hung up before."""
+        request.wfile.flush()
+        hook.status = status
 
     def of(self, event):
         with self.lock:
