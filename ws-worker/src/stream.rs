@@ -1,9 +1,11 @@
-//! One accepted socket of either kind. Knows reading, writing and shutting down, and nothing of what the bytes mean.
+//! One socket of either kind, accepted or connected. Knows reading, writing and shutting down, and nothing of what the
+//! bytes mean.
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
-use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::path::Path;
 
 /// TCP or unix.
 #[derive(Debug)]
@@ -13,6 +15,67 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// Begins to connect; [`is_connected`](Self::is_connected) says when it is made. Blocks nobody.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
+        let stream = mio::net::TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    /// Connects, or does not: where the backlog is full, this is `WouldBlock`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn connect_unix(path: &Path) -> io::Result<Self> {
+        mio::net::UnixStream::connect(path).map(Self::Unix)
+    }
+
+    /// Takes a connection that was made while its thread waited.
+    ///
+    /// # Errors
+    /// The system's; `ConnectionRefused` if it is connected to itself.
+    pub(crate) fn from_tcp(stream: std::net::TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        let stream = Self::Tcp(mio::net::TcpStream::from_std(stream));
+        stream.is_connected()?;
+        Ok(stream)
+    }
+
+    /// Likewise.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn from_unix(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self::Unix(mio::net::UnixStream::from_std(stream)))
+    }
+
+    /// Returns whether the connection is made.
+    ///
+    /// # Errors
+    /// It cannot be. `ConnectionRefused` too if it is connected to itself: where nobody listens on a port of this machine
+    /// that the kernel may also choose for a caller, it now and then chooses that very port, and TCP lets the two ends meet.
+    /// [RFC 9293, 3.5]
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
+        let (error, peer) = match self {
+            Self::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(Some)),
+            Self::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| None)),
+        };
+        match (self, error, peer) {
+            (_, Some(error), _) => Err(error),
+            (Self::Tcp(stream), None, Ok(peer)) if stream.local_addr().ok() == peer => {
+                Err(ErrorKind::ConnectionRefused.into())
+            }
+            (_, None, Ok(_)) => Ok(true),
+            (_, None, Err(error)) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            (_, None, Err(error)) => Err(error),
+        }
+    }
+
     pub(crate) fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         retry(|| match self {
             Self::Tcp(stream) => stream.read(room),
@@ -43,6 +106,7 @@ impl Stream {
     }
 
     /// Registers for both directions, once and for all: mio is edge-triggered, readiness is remembered by the owner.
+    /// Closing takes the registration along.
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {
@@ -55,8 +119,35 @@ impl Stream {
 fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Socket, Type};
+
+    #[test]
+    fn a_connection_to_itself_is_none() {
+        // What the kernel does by chance is done here on purpose: the port a socket has is the one it calls.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        socket.bind(&any.into()).unwrap();
+        let own = socket.local_addr().unwrap();
+        socket.connect(&own).unwrap();
+        assert_eq!(
+            Stream::from_tcp(socket.into()).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
+    }
+
+    #[test]
+    fn a_connection_to_another_is_one() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(Stream::from_tcp(stream).unwrap().is_connected().unwrap());
     }
 }

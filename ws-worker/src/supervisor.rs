@@ -445,7 +445,7 @@ impl Seed {
         let control = match self.control {
             Some(bound) => Some(Control::new(
                 Arc::clone(&self.process),
-                bound.into_listening().into(),
+                bound.into_listening(),
                 self.poll.registry(),
             )?),
             None => None,

@@ -9,11 +9,6 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-enum Dialled {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
 /// Connects. The system's resolver and a full unix socket know no deadline, so a thread waits for them; when they
 /// outlast ours it is left behind, for the process is about to end.
 ///
@@ -27,25 +22,14 @@ pub(crate) fn dial(place: &Place, patience: Duration) -> io::Result<Stream> {
         // Nobody may be waiting any more.
         let _ = sender.send(connect(&place, until));
     })?;
-    let dialled = receiver
+    receiver
         .recv_timeout(patience)
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    Ok(match dialled {
-        Dialled::Tcp(stream) => {
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            Stream::Tcp(mio::net::TcpStream::from_std(stream))
-        }
-        Dialled::Unix(stream) => {
-            stream.set_nonblocking(true)?;
-            Stream::Unix(mio::net::UnixStream::from_std(stream))
-        }
-    })
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-fn connect(place: &Place, until: Instant) -> io::Result<Dialled> {
+fn connect(place: &Place, until: Instant) -> io::Result<Stream> {
     let (name, port) = match place {
-        Place::Unix(path) => return UnixStream::connect(path).map(Dialled::Unix),
+        Place::Unix(path) => return Stream::from_unix(UnixStream::connect(path)?),
         Place::Tcp { name, port } => (name.as_str(), *port),
     };
     let addresses: Vec<_> = (name, port).to_socket_addrs()?.collect();
@@ -54,8 +38,9 @@ fn connect(place: &Place, until: Instant) -> io::Result<Dialled> {
         // An address that swallows packets leaves time for the next.
         let others = u32::try_from(addresses.len() - index).unwrap_or(1);
         let patience = until.saturating_duration_since(Instant::now()) / others;
-        match TcpStream::connect_timeout(address, patience.max(Duration::from_millis(1))) {
-            Ok(stream) => return Ok(Dialled::Tcp(stream)),
+        let patience = patience.max(Duration::from_millis(1));
+        match TcpStream::connect_timeout(address, patience).and_then(Stream::from_tcp) {
+            Ok(stream) => return Ok(stream),
             Err(error) => failure = error,
         }
     }

@@ -8,11 +8,9 @@ use crate::command::{Command, Outcome, Ticket};
 use crate::counters::Gauge;
 use crate::process::Process;
 use crate::source::{Readiness, Turn};
-use mio::Interest;
-use mio::event::Source;
-use mio::net::{TcpStream, UnixStream};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown};
+use crate::stream::Stream;
+use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use ws_proto::Instant;
@@ -64,43 +62,6 @@ pub(super) enum Fate {
     Again,
     /// It is over.
     Over,
-}
-
-/// The two kinds of socket.
-#[derive(Debug)]
-pub(super) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    pub(super) fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Self::Tcp(stream) => stream,
-            Self::Unix(stream) => stream,
-        }
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn shutdown_write(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
-        }
-    }
 }
 
 /// One accepted connection.
@@ -179,13 +140,6 @@ impl Connection {
             keep_alive: false,
             counted: 0,
         }
-    }
-
-    /// Registers or says why not.
-    pub(super) fn register(&mut self, turn: &Turn<'_>, token: mio::Token) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        turn.registry
-            .register(self.stream.source(), token, interest)
     }
 
     /// Answers without having been asked: there are too many connections.
@@ -348,9 +302,7 @@ impl Connection {
                 State::Asking { .. } => return Fate::Waits,
                 State::Answering { close: false } => self.next_request(now),
                 State::Answering { close: true } => {
-                    if self.stream.shutdown_write().is_err() {
-                        return Fate::Over;
-                    }
+                    self.stream.finish();
                     self.input = Vec::new();
                     self.output = Vec::new();
                     self.state = State::Lingering;
@@ -496,7 +448,6 @@ impl Connection {
             match self.stream.write(unsent) {
                 Ok(0) => return Taken::End,
                 Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
                 Err(_) => return Taken::End,
             }
@@ -504,20 +455,20 @@ impl Connection {
     }
 
     fn read(&mut self, buffer: &mut [u8], share: &mut usize) -> Taken {
-        loop {
-            if !self.readable {
-                return Taken::Blocked;
+        if !self.readable {
+            return Taken::Blocked;
+        }
+        match self.stream.read(buffer) {
+            Ok(0) => Taken::End,
+            Ok(count) => {
+                *share = share.saturating_sub(count);
+                Taken::Bytes(count)
             }
-            match self.stream.read(buffer) {
-                Ok(0) => return Taken::End,
-                Ok(count) => {
-                    *share = share.saturating_sub(count);
-                    return Taken::Bytes(count);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
-                Err(_) => return Taken::End,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                Taken::Blocked
             }
+            Err(_) => Taken::End,
         }
     }
 }

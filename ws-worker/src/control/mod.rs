@@ -7,16 +7,17 @@ mod guard;
 mod http;
 
 use crate::command::{Outcome, Ticket};
+use crate::forwarded::Peer;
+use crate::listener::{Accepted, Acceptor, Listening};
 use crate::process::Process;
 use crate::source::{Part, Readiness, Turn, token};
-use connection::{Connection, Fate, Shared, Stream};
+use crate::stream::Stream;
+use connection::{Connection, Fate, Shared};
 use guard::Guard;
-use mio::net::{TcpListener, UnixListener};
-use mio::{Interest, Registry};
+use mio::Registry;
 use slab::Slab;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use ws_proto::Instant;
@@ -30,36 +31,9 @@ const MAX_ACCEPTS: usize = 64;
 /// After an accept that failed, for want of descriptors most likely: no edge will come for what already waits.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where the control API listens, bound and non-blocking.
-#[derive(Debug)]
-pub(crate) enum ControlListener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl ControlListener {
-    fn source(&mut self) -> &mut dyn mio::event::Source {
-        match self {
-            Self::Tcp(listener) => listener,
-            Self::Unix(listener) => listener,
-        }
-    }
-
-    fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept()?;
-                let _ = stream.set_nodelay(true); // Slower without, not wrong.
-                Ok((Stream::Tcp(stream), Some(peer.ip())))
-            }
-            Self::Unix(listener) => Ok((Stream::Unix(listener.accept()?.0), None)),
-        }
-    }
-}
-
 /// The control API. One a process, in the loop of the first thread.
 pub(crate) struct Control {
-    listener: Option<ControlListener>,
+    listener: Option<Acceptor>,
     connections: Slab<Connection>,
     /// Connections accepted so far.
     generation: u32,
@@ -79,7 +53,7 @@ impl Control {
     /// The system's, or the operator's: TCP without a token.
     pub(crate) fn new(
         process: Arc<Process>,
-        mut listener: ControlListener,
+        listener: Listening,
         registry: &Registry,
     ) -> io::Result<Self> {
         let token_wanted = process
@@ -87,16 +61,13 @@ impl Control {
             .control
             .as_ref()
             .and_then(|control| control.token.as_ref());
-        if token_wanted.is_none() && matches!(listener, ControlListener::Tcp(_)) {
+        if token_wanted.is_none() && matches!(listener, Listening::Tcp(_)) {
             let text = "the control API needs a token on TCP";
             return Err(io::Error::new(ErrorKind::InvalidInput, text));
         }
         let guard = Guard::new(token_wanted);
-        registry.register(
-            listener.source(),
-            token(Part::Control, 0),
-            Interest::READABLE,
-        )?;
+        let mut listener = Acceptor::new(listener, false);
+        listener.register(registry, token(Part::Control, 0))?;
         Ok(Self {
             listener: Some(listener),
             connections: Slab::new(),
@@ -192,18 +163,14 @@ impl Control {
     fn accept(&mut self, turn: &mut Turn<'_>) {
         self.accept_at = None;
         for _ in 0..MAX_ACCEPTS {
-            let Some(listener) = &self.listener else {
+            let Some(listener) = &mut self.listener else {
                 return;
             };
             match listener.accept() {
-                Ok((stream, peer)) => self.admit(turn, stream, peer),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        ErrorKind::Interrupted | ErrorKind::ConnectionAborted
-                    ) => {}
-                Err(_) => {
+                Accepted::Client(stream, peer) => self.admit(turn, stream, peer),
+                Accepted::Nobody => return,
+                Accepted::Again => {}
+                Accepted::Exhausted(_) => {
                     self.shared.process.counters.accept_errors.one();
                     self.accept_at = Some(turn.now + ACCEPT_PAUSE);
                     return;
@@ -213,7 +180,7 @@ impl Control {
         self.accept_at = Some(turn.now); // There may be more, and no edge will tell.
     }
 
-    fn admit(&mut self, turn: &mut Turn<'_>, stream: Stream, peer: Option<IpAddr>) {
+    fn admit(&mut self, turn: &mut Turn<'_>, mut stream: Stream, peer: Peer) {
         let count = self.connections.len();
         if count >= MAX_CONNECTIONS + MAX_TURNED_AWAY {
             return;
@@ -222,13 +189,15 @@ impl Control {
         let entry = self.connections.vacant_entry();
         let slot = entry.key();
         let number = number(slot, self.generation);
-        let mut connection = Connection::new(stream, self.generation, peer, turn.now);
-        if connection
-            .register(turn, token(Part::Control, number))
-            .is_err()
-        {
+        let token = token(Part::Control, number);
+        if stream.register(turn.registry, token).is_err() {
             return;
         }
+        let peer = match peer {
+            Peer::Tcp(address) => Some(address.ip()),
+            Peer::Unix => None,
+        };
+        let mut connection = Connection::new(stream, self.generation, peer, turn.now);
         if count >= MAX_CONNECTIONS {
             connection.turn_away(turn.now, &self.shared);
         }
@@ -250,8 +219,6 @@ impl Control {
             Fate::Over => {
                 let mut connection = self.connections.remove(slot);
                 connection.release(&self.shared.process.counters.memory);
-                // It is closed in any case.
-                let _ = turn.registry.deregister(connection.stream.source());
                 return;
             }
             Fate::Again => self.again.push_back((slot, connection.generation)),
@@ -288,12 +255,3 @@ fn slot_of_ticket(number: u64) -> usize {
 
 #[cfg(test)]
 mod tests;
-
-impl From<crate::listener::Listening> for ControlListener {
-    fn from(listening: crate::listener::Listening) -> Self {
-        match listening {
-            crate::listener::Listening::Tcp(socket) => Self::Tcp(socket),
-            crate::listener::Listening::Unix(socket) => Self::Unix(socket),
-        }
-    }
-}

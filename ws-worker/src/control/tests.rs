@@ -6,6 +6,7 @@ use crate::command::{Action, Command, Counted, Found, RouteId, Sent, SocketId, S
 use crate::config::{self, Address, Bounds, Config, Route, Secret, Target};
 use crate::mailbox::{Inbox, Mail, mailbox};
 use crate::source::{Router, split};
+use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Poll, Waker};
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -86,7 +87,7 @@ impl World {
     fn new(token: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
-        let listener = ControlListener::Unix(UnixListener::bind(&path).unwrap());
+        let listener = Listening::Unix(UnixListener::bind(&path).unwrap());
         Self {
             path,
             folder: Some(folder),
@@ -94,7 +95,7 @@ impl World {
         }
     }
 
-    fn on(token: Option<&str>, listener: ControlListener) -> Self {
+    fn on(token: Option<&str>, listener: Listening) -> Self {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), token_of_waker()).unwrap());
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
@@ -401,7 +402,7 @@ fn a_body_too_large_is_refused_before_it_is_read_and_the_answer_arrives() {
 fn over_tcp_no_reset_overtakes_the_answer() {
     let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let mut world = World::on(Some("open sesame"), ControlListener::Tcp(listener));
+    let mut world = World::on(Some("open sesame"), Listening::Tcp(listener));
     let connect = || {
         let stream = std::net::TcpStream::connect(address).unwrap();
         stream.set_nonblocking(true).unwrap();
@@ -487,7 +488,7 @@ fn a_browser_and_a_stranger_are_refused() {
     assert_eq!(world.ask(&mut client, &with("/sockets", good)).0, 200);
     // On TCP there is no way without a token.
     let tcp = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let tcp = ControlListener::Tcp(tcp);
+    let tcp = Listening::Tcp(tcp);
     let error = Control::new(process(None), tcp, world.poll.registry());
     assert_eq!(error.err().unwrap().kind(), ErrorKind::InvalidInput);
 }

@@ -1,77 +1,17 @@
 //! One connection to an app: a non-blocking socket, one request at a time, and what readiness it has.
 //! Knows no queue and no clock; deadlines are kept here for the pool.
 
-use crate::config::{AppAddress, Scheme};
+use crate::config::Scheme;
 use crate::hook::http::{Answer, Fault};
 use crate::hook::member::Key;
 use crate::hook::{fastcgi, http};
 use crate::source::Readiness;
-use mio::net::{TcpStream, UnixStream};
-use mio::{Interest, Registry, Token};
-use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
+use crate::stream::Stream;
+use std::io::{self, ErrorKind, IoSlice};
 use ws_proto::Instant;
 
 /// A head's buffer above this is given back between hooks, in bytes; 16 KiB.
 const KEPT: usize = 16 * 1024;
-
-/// TCP or unix.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    /// Begins to connect to an app's address of this number, if it has so many.
-    pub(crate) fn connect(address: &AppAddress, number: usize) -> Option<io::Result<Self>> {
-        match address {
-            AppAddress::Tcp(addresses) => addresses.get(number).map(|address| {
-                let stream = TcpStream::connect(*address)?;
-                stream.set_nodelay(true)?;
-                Ok(Self::Tcp(stream))
-            }),
-            AppAddress::Unix(path) if number == 0 => {
-                Some(UnixStream::connect(path).map(Self::Unix))
-            }
-            AppAddress::Unix(_) => None,
-        }
-    }
-
-    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        match self {
-            Self::Tcp(stream) => registry.register(stream, token, interest),
-            Self::Unix(stream) => registry.register(stream, token, interest),
-        }
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-        }
-    }
-
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write_vectored(slices),
-            Self::Unix(stream) => stream.write_vectored(slices),
-        }
-    }
-
-    fn is_connected(&self) -> io::Result<bool> {
-        let (error, peer) = match self {
-            Self::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
-            Self::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
-        };
-        match (error, peer) {
-            (Some(error), _) => Err(error),
-            (None, Ok(())) => Ok(true),
-            (None, Err(error)) if error.kind() == ErrorKind::NotConnected => Ok(false),
-            (None, Err(error)) => Err(error),
-        }
-    }
-}
 
 /// Why an attempt came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -313,15 +253,12 @@ impl Connection {
 
     /// Looks whether an idle connection still lives: nothing may come on it, and it may not end.
     pub(crate) fn is_stale(&mut self, scratch: &mut [u8]) -> bool {
-        loop {
-            match self.stream.read(scratch) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    return self.over;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => return true,
+        match self.stream.read(scratch) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                self.over
             }
+            Ok(_) | Err(_) => true,
         }
     }
 
@@ -343,7 +280,6 @@ impl Connection {
         while self.readable {
             let count = match self.stream.read(scratch) {
                 Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.readable = false;
                     break;
@@ -413,11 +349,10 @@ impl Connection {
             let slices = slices
                 .get(usize::from(head.is_empty())..)
                 .unwrap_or_default();
-            match self.stream.write(slices) {
+            match self.stream.write_vectored(slices) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }

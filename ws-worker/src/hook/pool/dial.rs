@@ -2,10 +2,11 @@
 
 use super::{App, INDEX_BITS, Pool};
 use crate::config::AppAddress;
-use crate::hook::connection::{Cause, Connection, Failure, Stream};
+use crate::hook::connection::{Cause, Connection, Failure};
 use crate::hook::settle::Outcome;
 use crate::source::{self, Part, Turn};
-use std::io::ErrorKind;
+use crate::stream::Stream;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 use ws_proto::Instant;
 
@@ -100,7 +101,7 @@ impl Pool {
         let mut last = ErrorKind::AddrNotAvailable;
         if let Some(app) = self.apps.get(app) {
             for number in first.. {
-                match Stream::connect(&app.address, number) {
+                match connect(&app.address, number) {
                     Some(Ok(stream)) => return Ok((stream, number)),
                     Some(Err(error)) => last = error.kind(),
                     None => break,
@@ -168,5 +169,14 @@ impl Pool {
             self.deadline
                 .map_or(connection.deadline, |at| at.min(connection.deadline)),
         );
+    }
+}
+
+/// Begins to connect to an app's address of this number, if it has so many.
+fn connect(address: &AppAddress, number: usize) -> Option<io::Result<Stream>> {
+    match address {
+        AppAddress::Tcp(addresses) => Some(Stream::connect_tcp(*addresses.get(number)?)),
+        AppAddress::Unix(path) if number == 0 => Some(Stream::connect_unix(path)),
+        AppAddress::Unix(_) => None,
     }
 }
