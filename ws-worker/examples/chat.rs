@@ -64,7 +64,9 @@ fn main() -> Result<(), StartError> {
     std::thread::spawn(move || {
         loop {
             std::thread::sleep(Duration::from_secs(60));
-            handle.broadcast(Message::text("another minute has passed"));
+            if let Err(error) = handle.broadcast(Message::text("another minute has passed")) {
+                eprintln!("not said: {error}");
+            }
         }
     });
     running.join()

@@ -2,13 +2,16 @@
 
 use crate::command::{Action, Broadcast, Command, LateDecision, Scope, SocketId};
 use crate::counters::Counters;
+use crate::handler::SendError;
 use crate::mailbox::{Mail, Mailbox};
 use crate::process::Process;
 use crate::router::Router;
 use std::sync::Arc;
 use ws_proto::{CloseCode, Message};
 
-/// Reaches the sockets of a running worker from any thread. Nothing here waits; what is for nobody is dropped.
+/// Reaches the sockets of a running worker from any thread. Nothing here waits; what is for nobody is dropped. Messages
+/// that its loops have not taken yet count in the `memory` budget, and above nine tenths of it no more are accepted; the
+/// other calls always are, and it is for the program not to make them without end.
 #[derive(Clone)]
 pub struct Handle {
     mailboxes: Arc<[Mailbox]>,
@@ -33,6 +36,14 @@ impl Handle {
         &self.process.counters
     }
 
+    /// Refuses a message where it would only lie about.
+    fn has_room(&self) -> Result<(), SendError> {
+        if self.process.is_out_of_memory() {
+            return Err(SendError::Full);
+        }
+        Ok(())
+    }
+
     fn one(&self, id: SocketId, action: Action) {
         if let Some(mailbox) = self.mailboxes.get(usize::from(id.thread)) {
             mailbox.post(Mail::Command(Command {
@@ -42,7 +53,8 @@ impl Handle {
         }
     }
 
-    fn all(&self, scope: &Scope, message: Message<'_>) {
+    fn all(&self, scope: &Scope, message: Message<'_>) -> Result<(), SendError> {
+        self.has_room()?;
         let message = Arc::new(Broadcast::new(message.into_owned()));
         for mailbox in self.mailboxes.iter() {
             let action = Action::Broadcast(scope.clone(), None, Arc::clone(&message));
@@ -51,37 +63,46 @@ impl Handle {
                 reply: None,
             }));
         }
+        Ok(())
     }
 
     /// Sends a message to one socket.
-    pub fn send(&self, id: SocketId, message: Message<'_>) {
-        self.one(
-            id,
-            Action::Send(vec![id], Arc::new(Broadcast::new(message.into_owned()))),
-        );
+    ///
+    /// # Errors
+    /// [`SendError::Full`]: the worker's memory is nearly used up, and nothing was sent.
+    pub fn send(&self, id: SocketId, message: Message<'_>) -> Result<(), SendError> {
+        self.has_room()?;
+        let message = Arc::new(Broadcast::new(message.into_owned()));
+        self.one(id, Action::Send(vec![id], message));
+        Ok(())
     }
 
     /// Sends a message to every open socket.
-    pub fn broadcast(&self, message: Message<'_>) {
-        self.all(&Scope::All, message);
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn broadcast(&self, message: Message<'_>) -> Result<(), SendError> {
+        self.all(&Scope::All, message)
     }
 
     /// Sends a message to every open socket of the route with this path.
-    pub fn broadcast_to_route(&self, path: &str, message: Message<'_>) {
-        if let Some(route) = self
-            .process
-            .config
-            .routes
-            .iter()
-            .find(|route| route.path == path)
-        {
-            self.all(&Scope::Route(route.id), message);
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn broadcast_to_route(&self, path: &str, message: Message<'_>) -> Result<(), SendError> {
+        let mut routes = self.process.config.routes.iter();
+        match routes.find(|route| route.path == path) {
+            Some(route) => self.all(&Scope::Route(route.id), message),
+            None => Ok(()),
         }
     }
 
     /// Sends a message to every member of a group.
-    pub fn send_to_group(&self, group: &str, message: Message<'_>) {
-        self.all(&Scope::Group(group.into()), message);
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_to_group(&self, group: &str, message: Message<'_>) -> Result<(), SendError> {
+        self.all(&Scope::Group(group.into()), message)
     }
 
     /// Adds a socket to a group.

@@ -179,7 +179,8 @@ pub enum SendError {
     NoBinary,
     /// Its version has no pings.
     NoPing,
-    /// As many bytes wait for the client as `max_output` allows.
+    /// As many bytes wait for the client as `max_output` allows; or, said by a [`Handle`](crate::Handle), the `memory` of
+    /// all is nearly used up.
     Full,
 }
 

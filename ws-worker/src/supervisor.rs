@@ -281,7 +281,7 @@ pub fn start(config: Config, factories: &[Factory]) -> Result<Running, StartErro
     for _ in 0..threads {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), source::token(Part::Waker, 0))?;
-        let (mailbox, inbox) = mailbox(Arc::new(waker));
+        let (mailbox, inbox) = mailbox(Arc::clone(&process), Arc::new(waker));
         polls.push(poll);
         mailboxes.push(mailbox);
         inboxes.push((inbox, Spare::new()));

@@ -214,6 +214,40 @@ fn the_budget_is_not_overdrawn_within_a_turn_and_who_holds_most_gives_way() {
 }
 
 #[test]
+fn mail_that_a_loop_does_not_take_is_bounded_by_the_budget() {
+    const BUDGET: usize = 8 << 20;
+    let barrier = Arc::new(Barrier::new(2));
+    let shared = Arc::clone(&barrier);
+    let (running, address) = started(
+        Worker::builder()
+            .route("/", move || Stopping(Arc::clone(&shared)))
+            .configure(|config| config.bounds.memory = BUDGET),
+    );
+    let mut client = open(address, Version::Rfc6455, "/");
+    client.text("stop");
+    barrier.wait();
+    let handle = running.handle();
+    let text = "x".repeat(1000);
+    let mut posted = 0;
+    while handle.send_to_group("nobody", Message::text(&text)).is_ok() {
+        posted += 1;
+        assert!(posted < BUDGET / text.len(), "as if it weighed nothing");
+    }
+    let memory = || handle.counters().memory.get();
+    assert!(
+        memory() > BUDGET / 10 * 9 && memory() < BUDGET,
+        "{}",
+        memory()
+    );
+    barrier.wait();
+    assert_eq!(client.receive_text(), "stop");
+    wait_for("the mail to be taken", || memory() == 0);
+    handle
+        .send_to_group("nobody", Message::text("again"))
+        .unwrap();
+}
+
+#[test]
 fn a_peer_that_ignores_the_close_is_dropped_at_its_deadline_and_not_later() {
     const TIMEOUT: Duration = Duration::from_secs(2);
     let route = |route: &mut ws_worker::config::Route| {

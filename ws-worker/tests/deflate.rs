@@ -129,12 +129,15 @@ fn a_broadcast_comes_to_everybody_in_bytes_that_he_can_read() {
         client.text(&format!("here is {index}"));
         while client.receive_text() != format!("here is {index}") {}
     }
-    running.handle().broadcast(Message::text("all here"));
+    running
+        .handle()
+        .broadcast(Message::text("all here"))
+        .unwrap();
     for (client, _) in &mut clients {
         while client.receive_text() != "all here" {}
     }
     let text = "to whom it may concern ".repeat(200);
-    running.handle().broadcast(Message::text(&text));
+    running.handle().broadcast(Message::text(&text)).unwrap();
     for (client, first) in &mut clients {
         assert_eq!(first_byte(client), *first);
         assert!(client.receive_text() == text);
@@ -142,7 +145,7 @@ fn a_broadcast_comes_to_everybody_in_bytes_that_he_can_read() {
     // Many at once, short and long, keep their order.
     for number in 0..100 {
         let line = format!("line {number} ").repeat(1 + number % 3 * 30);
-        running.handle().broadcast(Message::text(&line));
+        running.handle().broadcast(Message::text(&line)).unwrap();
     }
     for (client, _) in &mut clients {
         for number in 0..100 {

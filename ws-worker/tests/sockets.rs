@@ -203,7 +203,10 @@ fn another_thread_sends_and_closes_through_a_handle() {
     for version in ALL {
         let mut client = open(address, version, "/");
         let id = opened(&told);
-        running.handle().send(id, Message::text("from afar"));
+        running
+            .handle()
+            .send(id, Message::text("from afar"))
+            .unwrap();
         assert_eq!(client.receive_text(), "from afar");
         running
             .handle()
@@ -228,7 +231,7 @@ fn another_thread_sends_and_closes_through_a_handle() {
             ),
             "{version}: {told:?}"
         );
-        running.handle().send(id, Message::text("nobody"));
+        running.handle().send(id, Message::text("nobody")).unwrap();
     }
 }
 
@@ -529,7 +532,7 @@ fn a_client_that_takes_nothing_is_dropped_in_time_and_its_handler_told_why() {
     let id = opened(&told);
     let big = "x".repeat(8 << 20);
     for _ in 0..3 {
-        running.handle().send(id, Message::text(&big));
+        running.handle().send(id, Message::text(&big)).unwrap();
     }
     let Told::Close {
         clean, reason, by, ..
@@ -558,7 +561,8 @@ fn a_broadcast_that_a_client_cannot_take_drops_it_rather_than_leave_a_hole() {
     for sent in 0..400 {
         running
             .handle()
-            .broadcast(Message::text(&format!("{sent} {line}")));
+            .broadcast(Message::text(&format!("{sent} {line}")))
+            .unwrap();
         assert_eq!(lively.receive_text(), format!("{sent} {line}"));
         if let Ok(Told::Close { reason, by, .. }) = told.try_recv() {
             assert_eq!((reason.as_str(), by), ("output full", ClosedBy::Worker));
@@ -934,8 +938,10 @@ fn what_an_app_sends_during_the_handshake_waits_until_the_socket_is_open() {
         std::thread::scope(|scope| {
             let client = scope.spawn(move || open(address, version, "/"));
             let id = ids.recv_timeout(PATIENCE).unwrap();
-            handle.send(id, Message::text("early"));
-            handle.send(id, Message::binary(b"only where it exists"));
+            handle.send(id, Message::text("early")).unwrap();
+            handle
+                .send(id, Message::binary(b"only where it exists"))
+                .unwrap();
             handle.join(id, "early birds");
             handle.decide(id, LateDecision::Accept(Accept::default()));
             let mut client = client.join().unwrap();
@@ -945,7 +951,9 @@ fn what_an_app_sends_during_the_handshake_waits_until_the_socket_is_open() {
                 let expected = Some(Message::binary(b"only where it exists"));
                 assert_eq!(client.receive(), expected);
             }
-            handle.send_to_group("early birds", Message::text("worms"));
+            handle
+                .send_to_group("early birds", Message::text("worms"))
+                .unwrap();
             assert_eq!(client.receive_text(), "worms");
         });
     }

@@ -51,6 +51,11 @@ impl Shared {
         let memory = self.process.config.bounds.memory;
         self.process.counters.memory.get() > memory - memory / 10
     }
+
+    /// Above all of it nothing is asked of the threads.
+    fn is_budget_used_up(&self) -> bool {
+        self.process.counters.memory.get() > self.process.config.bounds.memory
+    }
 }
 
 /// What is to become of a connection.
@@ -404,6 +409,11 @@ impl Connection {
                 };
             }
         }
+            // Mail that nobody takes: no more is put on the heap, or a caller with patience could.
+            Ok((_, actions)) if !actions.is_empty() && shared.is_budget_used_up() => {
+                let answer = Answer::error(503, "over budget").with("Retry-After", "1");
+                self.answer(turn.now, shared, &answer);
+            }
     }
 
     fn answer(&mut self, now: Instant, shared: &Shared, answer: &Answer) {

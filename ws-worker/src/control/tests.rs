@@ -98,9 +98,10 @@ impl World {
     fn on(token: Option<&str>, listener: Listening) -> Self {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), token_of_waker()).unwrap());
-        let (mailboxes, inboxes): (Vec<_>, Vec<_>) =
-            (0..2).map(|_| mailbox(Arc::clone(&waker))).unzip();
         let process = process(token);
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..2)
+            .map(|_| mailbox(Arc::clone(&process), Arc::clone(&waker)))
+            .unzip();
         let control = Control::new(Arc::clone(&process), listener, poll.registry()).unwrap();
         Self {
             poll,

@@ -192,7 +192,8 @@ impl World {
             .iter()
             .map(|poll| {
                 let token = Token(crate::source::token(Part::Waker, 0).0);
-                mailbox(Arc::new(Waker::new(poll.registry(), token).unwrap()))
+                let waker = Arc::new(Waker::new(poll.registry(), token).unwrap());
+                mailbox(Arc::clone(process), waker)
             })
             .unzip();
         let mailboxes: Arc<[_]> = mailboxes.into();
