@@ -245,6 +245,27 @@ def test_guessing_is_slowed_down(over_tcp):
     wait_for(lambda: over_tcp.control.call("GET", "/sockets").status == 200, "the right token to pass again")
 
 
+def test_idle_strangers_do_not_lock_the_app_out(over_tcp):
+    call = b"GET /sockets HTTP/1.1\r\nHost: c\r\n" + bearer(over_tcp) + b"\r\n"
+    app = Stream(over_tcp.control.address)
+    app.write(call)
+    assert app.answer().status == 200
+    strangers = []
+    for number in range(300):
+        stranger = Stream(over_tcp.control.address)
+        if number % 2:
+            stranger.write(b"GET /sockets HTTP/1.1\r\n")
+        strangers.append(stranger)
+        if number == 0:
+            wait_for(lambda: over_tcp.control.call("GET", "/healthz").status == 200, "the first to be taken before the others")
+    assert over_tcp.control.call("GET", "/sockets").status == 200
+    assert strangers[0].rest() == b"", "the oldest has given way"
+    app.write(call)
+    assert app.answer().status == 200, "who has shown the token keeps its connection"
+    for stream in [app, *strangers]:
+        stream.close()
+
+
 @pytest.mark.parametrize("field", [("Origin", "http://evil.example"), ("Origin", "null"), ("Sec-Fetch-Site", "same-origin")])
 def test_browsers_are_refused(worker, field):
     answer = error(worker.control.call("POST", "/broadcast", "x", [field]), 403)

@@ -69,6 +69,17 @@ pub(super) enum Fate {
     Over,
 }
 
+/// What is known of a caller; in the order in which they give way where there are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Has shown no right to be here: a probe of `/healthz`, or one that says nothing at all.
+    Unknown,
+    /// Has made a call that it was allowed to make.
+    Known,
+    /// Is one too many, and hears so.
+    TurnedAway,
+}
+
 /// One accepted connection.
 pub(super) struct Connection {
     pub(super) stream: Stream,
@@ -76,6 +87,8 @@ pub(super) struct Connection {
     pub(super) generation: u32,
     /// When its state is to end.
     pub(super) deadline: Instant,
+    pub(super) accepted_at: Instant,
+    pub(super) standing: Standing,
     peer: Option<IpAddr>,
     readable: bool,
     writable: bool,
@@ -132,6 +145,8 @@ impl Connection {
             stream,
             generation,
             deadline: now + HEAD_TIMEOUT,
+            accepted_at: now,
+            standing: Standing::Unknown,
             peer,
             readable: true,
             writable: true,
@@ -149,6 +164,7 @@ impl Connection {
 
     /// Answers without having been asked: there are too many connections.
     pub(super) fn turn_away(&mut self, now: Instant, shared: &Shared) {
+        self.standing = Standing::TurnedAway;
         let answer = Answer::fatal(503, "too many control connections").with("Retry-After", "1");
         self.answer(now, shared, &answer);
     }
@@ -355,7 +371,7 @@ impl Connection {
     }
 
     fn admit(
-        &self,
+        &mut self,
         now: Instant,
         shared: &mut Shared,
         head: &Head,
@@ -366,6 +382,7 @@ impl Connection {
         if !api::is_public(&head.target) {
             let shown = head.authorization.as_deref();
             shared.guard.admit(now, self.peer, shown)?;
+            self.standing = Standing::Known;
         }
         let config = &shared.process.config;
         let call = api::call(head, config)?;
@@ -392,6 +409,11 @@ impl Connection {
         };
         match call.ask(binary, body.into_bytes(), &shared.process) {
             Err(answer) => self.answer(turn.now, shared, &answer),
+            // Mail that nobody takes: no more is put on the heap, or a caller with patience could.
+            Ok((_, actions)) if !actions.is_empty() && shared.is_budget_used_up() => {
+                let answer = Answer::error(503, "over budget").with("Retry-After", "1");
+                self.answer(turn.now, shared, &answer);
+            }
             Ok((question, actions)) => {
                 shared.asked = shared.asked.wrapping_add(1);
                 let number = super::ticket_number(shared.asked, slot);
@@ -409,11 +431,6 @@ impl Connection {
                 };
             }
         }
-            // Mail that nobody takes: no more is put on the heap, or a caller with patience could.
-            Ok((_, actions)) if !actions.is_empty() && shared.is_budget_used_up() => {
-                let answer = Answer::error(503, "over budget").with("Retry-After", "1");
-                self.answer(turn.now, shared, &answer);
-            }
     }
 
     fn answer(&mut self, now: Instant, shared: &Shared, answer: &Answer) {

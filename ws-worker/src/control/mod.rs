@@ -12,7 +12,7 @@ use crate::listener::{Accepted, Acceptor, Listening};
 use crate::process::Process;
 use crate::source::{Part, Readiness, Turn, token};
 use crate::stream::Stream;
-use connection::{Connection, Fate, Shared};
+use connection::{Connection, Fate, Shared, Standing};
 use guard::Guard;
 use mio::Registry;
 use slab::Slab;
@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use ws_proto::Instant;
 
-/// Connections that are served. A reverse proxy or an app's pool needs a few dozen.
+/// Connections that are served. A reverse proxy or an app's pool needs a few dozen. One that has not shown its right to be
+/// here gives way to a new one.
 const MAX_CONNECTIONS: usize = 256;
 /// More that are told so with a 503; beyond them a connection is dropped without a word.
 const MAX_TURNED_AWAY: usize = 32;
@@ -181,8 +182,8 @@ impl Control {
     }
 
     fn admit(&mut self, turn: &mut Turn<'_>, mut stream: Stream, peer: Peer) {
-        let count = self.connections.len();
-        if count >= MAX_CONNECTIONS + MAX_TURNED_AWAY {
+        let is_served = self.has_room(turn);
+        if !is_served && self.connections.len() >= MAX_CONNECTIONS + MAX_TURNED_AWAY {
             return;
         }
         self.generation = self.generation.wrapping_add(1) & GENERATIONS;
@@ -198,11 +199,34 @@ impl Control {
             Peer::Unix => None,
         };
         let mut connection = Connection::new(stream, self.generation, peer, turn.now);
-        if count >= MAX_CONNECTIONS {
+        if !is_served {
             connection.turn_away(turn.now, &self.shared);
         }
         entry.insert(connection);
         self.run(turn, slot, Connection::serve);
+    }
+
+    /// Returns whether another connection can be served. If all places are taken, the oldest caller that has shown no right to
+    /// its place gives it up, whatever it is about: else whoever reaches the listener could lock the app out by doing nothing.
+    fn has_room(&mut self, turn: &mut Turn<'_>) -> bool {
+        if self.connections.len() < MAX_CONNECTIONS {
+            return true;
+        }
+        let (mut served, mut oldest) = (0, None);
+        for (slot, connection) in &self.connections {
+            served += usize::from(connection.standing != Standing::TurnedAway);
+            if connection.standing == Standing::Unknown {
+                let own = (connection.accepted_at, slot);
+                oldest = Some(oldest.map_or(own, |oldest| own.min(oldest)));
+            }
+        }
+        if served >= MAX_CONNECTIONS
+            && let Some((_, slot)) = oldest
+        {
+            self.run(turn, slot, |_, _, _, _| Fate::Over);
+            served -= 1;
+        }
+        served < MAX_CONNECTIONS
     }
 
     /// Lets a connection do something, and sees to what becomes of it.

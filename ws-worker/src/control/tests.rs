@@ -581,7 +581,9 @@ fn connections_are_counted_and_the_rest_is_told_so() {
     let mut world = World::new(None);
     let mut clients: Vec<UnixStream> = Vec::new();
     for count in 1..=MAX_CONNECTIONS {
-        clients.push(world.connect());
+        let mut client = world.connect();
+        assert_eq!(world.ask(&mut client, &get("/sockets")).0, 200);
+        clients.push(client);
         world.until(|world| world.control.open() == count);
     }
     let mut late = world.connect();
@@ -594,6 +596,35 @@ fn connections_are_counted_and_the_rest_is_told_so() {
     world.quiet();
     let mut again = world.connect();
     assert_eq!(world.ask(&mut again, &get("/healthz")).0, 200);
+}
+
+#[test]
+fn who_has_not_shown_a_token_gives_way_the_oldest_first() {
+    let mut world = World::new(Some("open sesame"));
+    let with_token =
+        "GET /sockets HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer open sesame\r\n\r\n";
+    let mut app = world.connect();
+    assert_eq!(world.ask(&mut app, with_token).0, 200);
+    let mut idle = Vec::new();
+    for count in 2..=MAX_CONNECTIONS {
+        world.now = world.now + Duration::from_millis(1);
+        let mut client = world.connect();
+        match count % 3 {
+            0 => assert_eq!(world.ask(&mut client, &get("/healthz")).0, 200),
+            1 => client.write_all(b"GET /so").unwrap(),
+            _ => {}
+        }
+        idle.push(client);
+        world.until(|world| world.control.open() == count);
+    }
+    let mut late = world.connect();
+    assert_eq!(world.ask(&mut late, with_token).0, 200);
+    assert_eq!(world.control.open(), MAX_CONNECTIONS);
+    let over = |client: &mut UnixStream| matches!(client.read(&mut [0; 16]), Ok(0));
+    assert!(over(&mut idle[0]) && !over(&mut idle[1]));
+    assert_eq!(world.ask(&mut app, with_token).0, 200);
+    drop((app, late, idle));
+    world.quiet();
 }
 
 #[test]
