@@ -114,6 +114,20 @@ def test_groups_are_joined_left_and_spoken_to(worker, run):
         assert says(client, "echo last") == "last"
 
 
+@pytest.mark.parametrize("to, heard", [("red", 1), ("red, self", 1), ("all, red", 1), ("red, blue", 1), ("green", 0)])
+def test_who_joins_by_the_handshakes_answer_hears_what_it_says_to_the_group(workers, script, to, heard):
+    script.on("handshake", ("somebody came", {"Ws-Join": "red, blue", "Ws-To": to}))
+    script.on("message", ("next", {"Ws-To": "self"}))
+    worker = workers.serve(f'[[route]]\npath = "/"\napp = "{script.url}"', top="threads = 2")
+    with Client("rfc6455", worker.address) as first:
+        first.send("x")
+        assert [first.receive() for _ in range(heard + 1)] == ["somebody came"] * heard + ["next"]
+        with Client("rfc6455", worker.address) as second:
+            second.send("x")
+            assert [second.receive() for _ in range(heard + 1)] == ["somebody came"] * heard + ["next"]
+            assert not heard or first.receive() == "somebody came"
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_app_closes_after_its_last_words(worker, room, run, version):
     with opens(worker, run, version) as client:

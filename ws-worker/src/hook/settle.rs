@@ -392,7 +392,7 @@ impl Pool {
             command(router, Action::SetMeta(id, Arc::clone(name), value.clone()));
         }
         change_groups(router, id, &reply);
-        spread(router, Scope::Route(route), &reply, true, Some(id));
+        spread(router, Scope::Route(route), &reply, is_greeted, Some(id));
         if let Some((code, reason)) = &reply.close {
             socket.close(*code, reason);
         }
