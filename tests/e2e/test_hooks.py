@@ -1,16 +1,12 @@
 """What an app is told and what its answers do: with a real app in Flask and one in Node."""
 
-import os
-import pwd
-import shutil
-import sys
 import urllib.parse
 import uuid
 
 import pytest
 
 import apps
-from support import DEPLOY, free_port, running, wait_for
+from support import wait_for
 from wire import HYBI, VERSIONS, Client, Closed, Refused
 
 
@@ -221,26 +217,3 @@ def test_every_hook_names_the_worker_its_boot_and_the_socket(worker, room, run):
     assert len(sockets) == 2 and all(len(s) <= 64 and s.replace("-", "").replace("_", "").isalnum() for s in sockets)
     assert len({socket[0] for socket in sockets}) == 1  # The mark of the boot comes first.
     assert all("ws-attempt" not in hook.headers for hook in hooks)
-
-
-# -- the apps that people start from
-
-CHATS = {
-    "flask": lambda port: ([sys.executable, "-m", "flask", "--app", "chat", "run", "--port", str(port)], "/"),
-    "node": lambda port: (["node", "chat.js"], "/"),
-    "php": lambda port: (["php", "-S", f"127.0.0.1:{port}"], "/chat.php"),
-}
-
-
-@pytest.mark.parametrize("language", CHATS)
-def test_the_shipped_chat_works_as_its_first_line_says(workers, language):
-    port = free_port()
-    command, path = CHATS[language](port)
-    with running(command, ("127.0.0.1", port), cwd=DEPLOY / "apps" / language, env={"PORT": str(port)}):
-        address = ("127.0.0.1", free_port())
-        workers.start("serve", "--listen", "%s:%d" % address, "--app", f"http://127.0.0.1:{port}{path}", address=address)
-        clients = [Client(version, address, "/room") for version in VERSIONS]
-        clients[0].send("皆さん、こんにちは")
-        assert [client.receive() for client in clients] == ["皆さん、こんにちは"] * 5
-        for client in clients:
-            client.close()
