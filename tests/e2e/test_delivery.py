@@ -135,6 +135,21 @@ def test_retry_after_is_honoured(workers, script):
     assert second.at - first.at >= 0.9
 
 
+DATES = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"]
+
+
+@pytest.mark.parametrize("form", DATES)
+def test_retry_after_may_be_a_date_in_any_form_of_http(workers, script, form):
+    def later(hook):
+        return "", {"Retry-After": time.strftime(form, time.gmtime(time.time() + 2))}, 503
+    script.on("message", in_turn(later, echo))
+    with opens(serve(workers, script.url)) as client:
+        client.send("x")
+        assert client.receive() == "x"
+    first, second = script.of("message")
+    assert second.at - first.at >= 0.9  # A date has whole seconds.
+
+
 def test_an_app_that_comes_back_gets_what_waited(workers, scripts):
     port = free_port()
     app = scripts(port=port).on("message", echo)

@@ -9,6 +9,7 @@ mod docroot;
 mod endpoint;
 mod fastcgi;
 mod http;
+mod http_date;
 mod member;
 mod permits;
 mod pool;

@@ -1,6 +1,7 @@
 //! What an app's answer, or its silence, means for a socket: the rules of delivery, as commands and as what is owed next.
 //! Knows no connection and no bytes.
 
+use crate::clock::unix_seconds;
 use crate::command::{Action, Command, LateDecision, Scope, SocketId};
 use crate::config::Retry;
 use crate::handler::{ClosedBy, Socket};
@@ -40,7 +41,7 @@ impl Outcome {
         if let Some(What::Handshake { protocols }) = member.due() {
             return Self::Opening(dialect::decode_opening(&member.endpoint, protocols, answer));
         }
-        match Verdict::of(answer) {
+        match Verdict::of(answer, unix_seconds) {
             Verdict::Taken => Self::Taken(Box::new(dialect::decode(&member.endpoint, answer))),
             verdict @ (Verdict::Again(_) | Verdict::Refused | Verdict::Misconfigured) => {
                 Self::Answered(verdict, answer.status)

@@ -10,6 +10,7 @@ use crate::hook::complaints::Kind;
 use crate::hook::endpoint::{Endpoint, is_hop_by_hop, names};
 use crate::hook::fastcgi;
 use crate::hook::http::{Answer, decimal};
+use crate::hook::http_date;
 use crate::{config, handler::Accept};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,11 +33,11 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// Judges an answer.
-    pub(crate) fn of(answer: &Answer<'_>) -> Self {
+    /// Judges an answer. What day it is, in seconds since 1970, is asked only where the answer names a date.
+    pub(crate) fn of(answer: &Answer<'_>, today: fn() -> u64) -> Self {
         match answer.status {
             200..=299 => Self::Taken,
-            408 | 425 | 429 | 500..=599 => Self::Again(retry_after(answer)),
+            408 | 425 | 429 | 500..=599 => Self::Again(retry_after(answer, today)),
             400..=499 => Self::Refused,
             _ => Self::Misconfigured,
         }
@@ -214,10 +215,19 @@ fn single<'b>(answer: &Answer<'b>, name: &str) -> Option<&'b [u8]> {
         .map(|(_, value)| value)
 }
 
-/// Reads `Retry-After` in seconds; a date is not worth a calendar.
-fn retry_after(answer: &Answer<'_>) -> Option<Duration> {
-    let seconds = decimal(single(answer, "retry-after")?)?;
-    Some(Duration::from_secs(u64::try_from(seconds).ok()?))
+/// Reads `Retry-After`, in seconds or as a date: one that has passed means at once. Its distance is taken from the app's own
+/// `Date`, if there is one, so that clocks need not agree. [RFC 9110, 10.2.3]
+fn retry_after(answer: &Answer<'_>, today: fn() -> u64) -> Option<Duration> {
+    let value = single(answer, "retry-after")?;
+    if let Some(seconds) = decimal(value) {
+        return Some(Duration::from_secs(u64::try_from(seconds).ok()?));
+    }
+    let today = today();
+    let until = http_date::parse(value, today)?;
+    let since = single(answer, "date").and_then(|date| http_date::parse(date, today));
+    Some(Duration::from_secs(
+        until.saturating_sub(since.unwrap_or(today)),
+    ))
 }
 
 #[cfg(test)]
@@ -226,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_status_says_what_becomes_of_a_message() {
-        let verdict = |status| Verdict::of(&Answer::made(status, b"", b""));
+        let verdict = |status| Verdict::of(&Answer::made(status, b"", b""), || 0);
         for status in [200, 201, 204, 226, 299] {
             assert_eq!(verdict(status), Verdict::Taken, "{status}");
         }
@@ -239,14 +249,33 @@ mod tests {
         for status in [101, 103, 300, 301, 302, 304, 307, 399, 600, 999] {
             assert_eq!(verdict(status), Verdict::Misconfigured, "{status}");
         }
-        let asked = |lines| Verdict::of(&Answer::made(503, lines, b""));
-        assert_eq!(
-            asked(b"Retry-After: 7\r\n"),
-            Verdict::Again(Some(Duration::from_secs(7)))
+    }
+
+    #[test]
+    fn an_app_says_when_to_come_again_in_seconds_or_by_a_date() {
+        let check = |lines: &'static str, expected: Option<u64>| {
+            let answer = Answer::made(503, lines.as_bytes(), b"");
+            let verdict = Verdict::of(&answer, || 1_792_567_680 - 20); // 20 s before the date below.
+            let expected = Verdict::Again(expected.map(Duration::from_secs));
+            assert_eq!(verdict, expected, "{lines}");
+        };
+        check("Retry-After: 7\r\n", Some(7));
+        check("Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\r\n", Some(20));
+        check(
+            "Retry-After: Wednesday, 21-Oct-26 07:28:00 GMT\r\n",
+            Some(20),
         );
-        assert_eq!(
-            asked(b"Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\r\n"),
-            Verdict::Again(None)
+        check("Retry-After: Wed Oct 21 07:28:00 2026\r\n", Some(20));
+        check("Retry-After: Wed, 21 Oct 2026 07:27:00 GMT\r\n", Some(0));
+        // The app's clock is an hour late; both of its dates are.
+        check(
+            "Date: Wed, 21 Oct 2026 06:27:55 GMT\r\nRetry-After: Wed, 21 Oct 2026 06:28:00 GMT\r\n",
+            Some(5),
         );
+        for nonsense in ["soon", "-1", "1.5", "", "2026-10-21T07:28:00Z"] {
+            let lines = format!("Retry-After: {nonsense}\r\n");
+            let answer = Answer::made(503, lines.as_bytes(), b"");
+            assert_eq!(Verdict::of(&answer, || 0), Verdict::Again(None));
+        }
     }
 }
