@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from support import free_port
+from support import free_port, wait_for
 from wire import HYBI, VERSIONS, Client, Closed, Refused, exchange, handshake
 
 CODES_OF_OLD = {1008: 1002, 1011: 1001, 1012: 1001, 1013: 1001}
@@ -298,6 +298,121 @@ def test_a_subprotocol_that_was_not_offered_is_the_apps_fault(workers, script):
     with pytest.raises(Refused) as refused:
         opens(serve(workers, script.url), protocols=["chat"])
     assert refused.value.status == 500
+
+
+# -- an app that fails
+
+def knocks(worker, version="rfc6455"):
+    """The answer to a handshake that is not let in, and how long it took."""
+    began = time.monotonic()
+    with pytest.raises(Refused) as refused:
+        opens(worker, version)
+    return refused.value.answer, time.monotonic() - began
+
+
+def fails_ten_times(worker, status=500):
+    for _ in range(10):
+        assert knocks(worker)[0].status == status
+
+
+def test_an_app_that_failed_ten_times_is_spared_new_handshakes(workers, script):
+    script.on("handshake", ("the app's own words", {}, 500))
+    worker = serve(workers, script.url, top="threads = 2")
+    fails_ten_times(worker)
+    script.hooks.clear()
+    began = time.monotonic()
+    for version in VERSIONS:
+        answer, took = knocks(worker, version)
+        assert answer.status == 503 and 1 <= int(answer.get("retry-after")) <= 5 and took < 0.5
+    # But for a probe, if this machine took a second for that.
+    assert len(script.hooks) <= time.monotonic() - began
+    worker.wait_for_log("failed ten times in a row")
+    script.on("handshake", None)
+    client = wait_for(lambda: lets_in(worker), "the way in", 10)
+    client.close()
+    worker.wait_for_log("answers again")
+    for _ in range(20):
+        opens(worker).close()
+    assert worker.log.count("ten times in a row") == worker.log.count("answers again") == 1
+
+
+def lets_in(worker):
+    try:
+        return opens(worker)
+    except Refused as refused:
+        assert refused.status == 503
+        return None
+
+
+def test_one_probe_at_a_time_goes_to_an_app_that_hangs(workers, script):
+    gate, busy, most, lock = threading.Event(), [0], [0], threading.Lock()
+
+    def hangs(hook):
+        with lock:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+        gate.wait(0.5)
+        with lock:
+            busy[0] -= 1
+        return 500
+    script.on("handshake", 500)
+    worker = serve(workers, script.url, top="threads = 2")
+    fails_ten_times(worker)
+    script.on("handshake", hangs)
+    until, threads = time.monotonic() + 4, []
+
+    def insists():
+        while time.monotonic() < until:
+            assert knocks(worker)[0].status in (500, 503)
+    for _ in range(8):
+        threads.append(threading.Thread(target=insists))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    # After a second, and two seconds after that.
+    assert 10 + 1 <= len(script.hooks) <= 10 + 3
+
+
+def test_open_sockets_of_an_app_that_failed_keep_their_order_and_let_others_in(workers, script):
+    worker = serve(workers, script.url)
+    with opens(worker) as client:
+        script.on("handshake", 500).on("message", in_turn(*[503] * 3, echo))
+        fails_ten_times(worker)
+        script.on("handshake", None)
+        for n in range(5):
+            client.send(str(n))
+        assert [client.receive() for n in range(5)] == list("01234")
+        opens(worker).close()  # At once: an answer was heard.
+
+
+def test_refusals_are_answers_however_many(workers, script):
+    script.on("handshake", 429)
+    worker = serve(workers, script.url)
+    fails_ten_times(worker, 429)
+    fails_ten_times(worker, 429)
+    assert len(script.hooks) == 20
+
+
+# -- the start
+
+def test_a_start_is_told_once_an_app_and_again_until_it_is_heard(workers, scripts):
+    first, second, third = scripts(started=in_turn(503, b"", None)), scripts(), scripts()
+    routes = "".join(
+        f'[[route]]\npath = "/{n}"\napp = "{app.url}"\nstarted = {str(asks).lower()}\n'
+        for n, (app, asks) in enumerate([(first, True), (first, True), (second, True), (third, False)]))
+    worker = workers.serve(routes, top="threads = 2")
+    hooks = first.wait("started", 3)
+    boot = hooks[0]["ws-boot"]
+    assert [hook["ws-attempt"] for hook in hooks] == [None, "2", "3"]
+    assert {hook.key for hook in hooks} == {f"{boot}/started"} and hooks[0].socket is None and hooks[0].body == b""
+    second.wait("started")
+    opens(worker, path="/3").close()
+    third.wait("closed")
+    assert (len(first.of("started")), len(second.of("started")), third.of("started")) == (3, 1, [])
+    worker.terminate()
+    workers.serve(routes)
+    assert second.wait("started", 2)[1]["ws-boot"] != boot
 
 
 def test_broken_handshakes_never_reach_the_app(workers, script):

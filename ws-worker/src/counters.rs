@@ -83,6 +83,10 @@ pub struct Counters {
     pub hooks_refused: Counter,
     /// Hook attempts that failed and were repeated, or given up.
     pub hooks_failed: Counter,
+    /// Times that an app had failed so often in a row that new handshakes were refused without asking it.
+    pub breakers_opened: Counter,
+    /// Handshakes refused so.
+    pub breaker_refused: Counter,
     /// Messages that got no answer when their socket was closed, as `Ws-Undelivered` says.
     pub undelivered: Counter,
     /// Closed hooks that were still owed at the end and had no journal.

@@ -14,6 +14,7 @@ pub mod log;
 mod random;
 mod stream;
 // Floor 1: the vocabulary and the parts of a turn.
+mod breaker;
 pub mod command;
 mod forwarded;
 mod groups;

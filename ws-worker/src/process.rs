@@ -1,6 +1,7 @@
 //! What the threads of one process share: the configuration, the counters, the clock, and this life's name.
 //! Nothing here is locked on the hot path.
 
+use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
@@ -29,6 +30,8 @@ pub(crate) struct Process {
     pub(crate) draining: AtomicBool,
     /// What an earlier life left in the journal is not yet told: no accept, `/readyz` says 503.
     pub(crate) starting: AtomicBool,
+    /// What keeps handshakes from an app that fails; by the app's number, [`crate::config::Hooks::app`].
+    pub(crate) breakers: Box<[Breaker]>,
     /// Sockets of each client address, where `max_per_peer` bounds them. Locked once a handshake.
     peers: Mutex<HashMap<IpAddr, usize>>,
     /// Three quarters of the memory budget, and nine tenths.
@@ -46,6 +49,7 @@ impl Process {
         getrandom::fill(&mut boot)?;
         let [a, b, c, ..] = boot;
         let memory = config.bounds.memory;
+        let breakers = (0..config.apps()).map(|_| Breaker::default()).collect();
         let (short_of_memory, out_of_memory) = (memory / 4 * 3, memory / 10 * 9);
         Ok(Arc::new(Self {
             config,
@@ -55,6 +59,7 @@ impl Process {
             boot_mark: [a, b, c],
             draining: AtomicBool::new(false),
             starting: AtomicBool::new(false),
+            breakers,
             peers: Mutex::default(),
             short_of_memory,
             out_of_memory,

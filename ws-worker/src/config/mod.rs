@@ -80,6 +80,19 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns how many apps there are; their numbers are below this.
+    pub(crate) fn apps(&self) -> usize {
+        let apps = self.routes.iter().filter_map(|route| match &route.target {
+            Target::Hooks(hooks) => Some(hooks.app + 1),
+            Target::Echo
+            | Target::Chat
+            | Target::Page(_)
+            | Target::Version
+            | Target::Handler(_) => None,
+        });
+        apps.max().unwrap_or(0)
+    }
+
     /// Reads a file; flags win over it.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ pub(crate) struct Member {
     pub(crate) since: Instant,
     /// The next attempt wants a new connection: a kept one was closed under the last.
     pub(crate) afresh: bool,
+    /// A handshake that shows whether an app that failed is back.
+    pub(crate) is_probe: bool,
     /// Its socket is not read until the queue has drained.
     pub(crate) paused: bool,
     /// Nothing more is delivered, and who is said to have ended the socket.
@@ -104,6 +106,7 @@ impl Member {
             attempt: 0,
             since: Instant::at(0),
             afresh: false,
+            is_probe: false,
             paused: false,
             failed: None,
             undelivered: 0,

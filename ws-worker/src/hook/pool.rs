@@ -2,6 +2,7 @@
 //! Knows sockets of clients only by their ids; what an answer means is `settle`'s affair.
 
 mod dial;
+mod sparing;
 
 use crate::clock::unix_seconds;
 use crate::command::SocketId;
@@ -205,7 +206,7 @@ impl Pool {
                 match member.wait {
                     Wait::Answer(_) => *left = Some(Box::new(end)),
                     Wait::Nothing | Wait::Permit | Wait::Until(_) => {
-                        self.members.remove(key);
+                        self.remove(key);
                     }
                 }
             }
@@ -321,7 +322,9 @@ impl Pool {
             {
                 member.since = turn.now;
                 member.attempt = 0;
-                self.line_up(key, false);
+                if self.admit(turn, key) {
+                    self.line_up(key, false);
+                }
             }
         }
         for app in 0..self.apps.len() {
@@ -622,7 +625,7 @@ impl Pool {
             }
             if let Phase::Opening { left: Some(_), .. } = member.phase {
                 // The client left before a byte was sent: the app need not know.
-                self.members.remove(key);
+                self.remove(key);
                 self.detach(turn, index, false);
                 return;
             }

@@ -72,6 +72,10 @@ impl Pool {
             Some(What::Closed { .. } | What::Started) => Due::Patient,
             None => return,
         };
+        let was_probe = self.judge(turn.now, key, &outcome);
+        let Some(member) = self.members.get_mut(key) else {
+            return;
+        };
         // A kept connection that its app closed at the wrong moment: at once again, on a new one.
         if let Outcome::Failed(failure) = &outcome
             && failure.cause == Cause::Stale
@@ -82,14 +86,20 @@ impl Pool {
             return;
         }
         match due {
-            Due::Handshake => self.settle_handshake(turn, key, outcome),
+            Due::Handshake => self.settle_handshake(turn, key, outcome, was_probe),
             Due::Message => self.settle_message(turn, key, outcome),
             Due::Patient => self.settle_patient(turn, key, outcome),
         }
         self.members.recount(key);
     }
 
-    fn settle_handshake(&mut self, turn: &mut Turn<'_>, key: Key, outcome: Outcome) {
+    fn settle_handshake(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: Key,
+        outcome: Outcome,
+        was_probe: bool,
+    ) {
         match outcome {
             Outcome::Opening(Opening::Accept(accept, reply)) => {
                 self.process.counters.hooks_taken.one();
@@ -129,7 +139,7 @@ impl Pool {
                 let answer = rejection(502, "The application's answer makes no sense.\n");
                 self.refuse(turn, key, answer, None);
             }
-            Outcome::Failed(failure) => self.settle_no_handshake(turn, key, failure),
+            Outcome::Failed(failure) => self.settle_no_handshake(turn, key, failure, was_probe),
             Outcome::WaitedTooLong(failure) => {
                 self.count_failure(turn.now, key, failure);
                 let answer = self.unavailable();
@@ -139,7 +149,13 @@ impl Pool {
         }
     }
 
-    fn settle_no_handshake(&mut self, turn: &mut Turn<'_>, key: Key, failure: Failure) {
+    fn settle_no_handshake(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: Key,
+        failure: Failure,
+        was_probe: bool,
+    ) {
         self.count_failure(turn.now, key, failure);
         let Some(member) = self.members.get(key) else {
             return;
@@ -147,7 +163,9 @@ impl Pool {
         if !failure.sent {
             let has_left = matches!(member.phase, Phase::Opening { left: Some(_), .. });
             let patience = member.since + CONNECT_PATIENCE.min(member.endpoint.hooks.hook_timeout);
-            if failure.cause != Cause::Timeout && !has_left && turn.now < patience {
+            // A probe has shown what it should: the next may come sooner than this could be repeated.
+            let may_wait = !has_left && !was_probe && turn.now < patience;
+            if failure.cause != Cause::Timeout && may_wait {
                 self.pause(turn.now, key, None, Some(patience));
                 return;
             }
@@ -166,7 +184,7 @@ impl Pool {
     }
 
     /// Ends a handshake without a 101. If the app may have accepted it, a closed is owed.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         turn: &mut Turn<'_>,
         key: Key,
@@ -193,7 +211,7 @@ impl Pool {
         }
     }
 
-    fn unavailable(&mut self) -> LateDecision {
+    pub(super) fn unavailable(&mut self) -> LateDecision {
         LateDecision::Unavailable(backoff::retry_after(self.random.next()))
     }
 
@@ -361,7 +379,7 @@ impl Pool {
     }
 
     fn forget(&mut self, key: Key) {
-        if let Some(member) = self.members.remove(key)
+        if let Some(member) = self.remove(key)
             && matches!(member.phase, Phase::Started)
         {
             self.starts -= 1;

@@ -9,6 +9,7 @@ mod delivery;
 mod memory;
 mod opening;
 mod pooling;
+mod sparing;
 
 use super::testing::{facts, hooks, id, process, route};
 use super::*;
