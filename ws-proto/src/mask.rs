@@ -6,15 +6,43 @@ use sha1::{Digest, Sha1};
 /// Masks or unmasks `bytes` in place, the first byte with the key's first.
 #[inline]
 pub(crate) fn apply(key: [u8; 4], bytes: &mut [u8]) {
-    let [a, b, c, d] = key;
-    let key = [a, b, c, d, a, b, c, d];
-    let word = u64::from_ne_bytes(key);
-    let (words, rest) = bytes.as_chunks_mut::<8>();
-    for eight in words {
-        *eight = (u64::from_ne_bytes(*eight) ^ word).to_ne_bytes();
+    let key = u32::from_ne_bytes(key);
+    let word = u64::from(key) << 32 | u64::from(key);
+    // Fixed lengths become vector instructions; a loop over words would for short payloads remain one.
+    let (blocks, rest) = bytes.as_chunks_mut::<64>();
+    for block in blocks {
+        xor(block, word);
     }
-    for (byte, key) in rest.iter_mut().zip(key) {
+    let rest = split(rest, |block: &mut [u8; 32]| xor(block, word));
+    let rest = split(rest, |block: &mut [u8; 16]| xor(block, word));
+    let rest = split(rest, |block: &mut [u8; 8]| xor(block, word));
+    let rest = split(rest, |half: &mut [u8; 4]| {
+        *half = (u32::from_ne_bytes(*half) ^ key).to_ne_bytes();
+    });
+    for (byte, key) in rest.iter_mut().zip(key.to_ne_bytes()) {
         *byte ^= key;
+    }
+}
+
+#[inline(always)]
+fn xor(block: &mut [u8], key: u64) {
+    for word in block.as_chunks_mut::<8>().0 {
+        *word = (u64::from_ne_bytes(*word) ^ key).to_ne_bytes();
+    }
+}
+
+/// Does something with the first `N` bytes, if there are so many; returns the rest.
+#[inline(always)]
+fn split<const N: usize>(bytes: &mut [u8], act: impl FnOnce(&mut [u8; N])) -> &mut [u8] {
+    if bytes.len() < N {
+        return bytes;
+    }
+    match bytes.split_first_chunk_mut() {
+        Some((block, rest)) => {
+            act(block);
+            rest
+        }
+        None => &mut [],
     }
 }
 
