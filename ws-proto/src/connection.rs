@@ -68,15 +68,19 @@ pub fn encode(
     message: &Message<'_>,
     bytes: &mut Vec<u8>,
 ) -> Result<(), SendError> {
-    match (framing, message) {
-        (Framing::Hybi, message) => hybi::encode(
-            Opcode::of_message(message.is_binary()),
-            message.payload(),
-            None,
-            bytes,
-        ),
-        (Framing::Hixie, Message::Text(text)) => hixie::encode(text, bytes),
-        (Framing::Hixie, Message::Binary(_)) => return Err(SendError::NoBinary),
+    if framing == Framing::Hybi {
+        let opcode = Opcode::of_message(message.is_binary());
+        hybi::encode(opcode, message.payload(), None, bytes);
+        return Ok(());
+    }
+    encode_hixie(message, bytes)
+}
+
+#[inline(never)]
+fn encode_hixie(message: &Message<'_>, bytes: &mut Vec<u8>) -> Result<(), SendError> {
+    match message {
+        Message::Text(text) => hixie::encode(text, bytes),
+        Message::Binary(_) => return Err(SendError::NoBinary),
     }
     Ok(())
 }
@@ -171,7 +175,7 @@ impl Connection {
 
     /// Takes bytes up to the next event. Call until `None`, or stop after any event: what `input` still holds is the caller's.
     /// Replies that the protocol owes (pong, close) are appended to `out`. After the end everything is taken and dropped.
-    #[inline]
+    #[inline(always)] // One caller, whose loop it is the body of.
     pub fn receive<'b>(
         &mut self,
         now: Instant,
@@ -216,10 +220,13 @@ impl Connection {
     ///
     /// Offered for binary messages of which more than 16 KiB of a frame are to come: 64 KiB first, then as much as came
     /// already. `None` is no fault: read into a buffer of your own, then.
+    #[inline]
     pub fn read_into(&mut self) -> Option<&mut [u8]> {
         match &self.decoder {
-            Decoder::Hybi(decoder) => self.assembler.room(decoder.left()),
-            Decoder::Hixie(_) => None,
+            Decoder::Hybi(decoder) if !self.assembler.is_empty() => {
+                self.assembler.room(decoder.left())
+            }
+            Decoder::Hybi(_) | Decoder::Hixie(_) => None,
         }
     }
 
@@ -271,7 +278,21 @@ impl Connection {
         out: &mut Output,
     ) -> Result<(), SendError> {
         let framing = self.admit(message.is_binary())?;
-        if self.compresses(message.payload().len()) && self.send_deflated(&message, out) {
+        if self.keys.is_none() && self.deflate.is_none() {
+            return encode(framing, &message, &mut out.bytes);
+        }
+        self.send_otherwise(framing, &message, out)
+    }
+
+    /// What [`send`](Self::send) does with all but a server's plain frame.
+    #[inline(never)]
+    fn send_otherwise(
+        &mut self,
+        framing: Framing,
+        message: &Message<'_>,
+        out: &mut Output,
+    ) -> Result<(), SendError> {
+        if self.compresses(message.payload().len()) && self.send_deflated(message, out) {
             return Ok(());
         }
         match (&mut self.keys, framing) {
@@ -280,9 +301,7 @@ impl Connection {
                 hybi::encode(opcode, message.payload(), Some(keys.next()), &mut out.bytes);
                 Ok(())
             }
-            (None, Framing::Hybi) | (_, Framing::Hixie) => {
-                encode(framing, &message, &mut out.bytes)
-            }
+            (None, Framing::Hybi) | (_, Framing::Hixie) => encode(framing, message, &mut out.bytes),
         }
     }
 
@@ -440,7 +459,17 @@ impl Connection {
     /// Returns how many bytes of heap it holds: an unfinished message, a close reason, a client's keys, and with context
     /// takeover what is remembered of messages.
     #[must_use]
+    #[inline]
     pub fn memory(&self) -> usize {
+        let is_idle = matches!(self.state, State::Open(_))
+            && self.assembler.is_empty()
+            && self.keys.is_none()
+            && self.deflate.is_none()
+            && self.decoder.memory() == 0;
+        if is_idle { 0 } else { self.weigh() }
+    }
+
+    fn weigh(&self) -> usize {
         let closed = match &self.state {
             State::Open(_) => 0,
             State::Closing { closed, .. } | State::Closed(closed) => {
@@ -572,7 +601,6 @@ impl Connection {
     }
 
     /// Sends a message compressed, unless that does not make it smaller.
-    #[inline(never)]
     fn send_deflated(&mut self, message: &Message<'_>, out: &mut Output) -> bool {
         let Output { bytes, codec } = out;
         let compressed =

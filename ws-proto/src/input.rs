@@ -12,11 +12,13 @@ pub struct Input<'b> {
 
 impl<'b> Input<'b> {
     /// Wraps what a read returned.
+    #[inline]
     pub fn new(bytes: &'b mut [u8]) -> Self {
         Self { bytes }
     }
 
     /// Takes the first `count` bytes, or all there are.
+    #[inline]
     pub fn take(&mut self, count: usize) -> &'b mut [u8] {
         let bytes = core::mem::take(&mut self.bytes);
         let (taken, rest) = bytes.split_at_mut(count.min(bytes.len()));
@@ -26,18 +28,21 @@ impl<'b> Input<'b> {
 
     /// Returns what is left without taking it.
     #[must_use]
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         self.bytes
     }
 
     /// Returns how many bytes are left.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Returns whether all bytes are taken.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -65,23 +70,27 @@ impl Output {
 
     /// Returns what is owed.
     #[must_use]
+    #[inline]
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Returns how many bytes are owed.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Returns whether nothing is owed.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
     /// Forgets all bytes and keeps the room, down to `keep` bytes of it.
+    #[inline]
     pub fn clear(&mut self, keep: usize) {
         self.bytes.clear();
         if self.bytes.capacity() > keep {
@@ -97,6 +106,7 @@ impl Output {
     }
 
     /// Appends bytes that the caller has framed already with [`encode`](crate::encode).
+    #[inline]
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }

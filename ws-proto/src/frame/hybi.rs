@@ -278,6 +278,7 @@ impl Decoder {
         end
     }
 
+    #[inline]
     pub(crate) fn memory(&self) -> usize {
         match &self.state {
             State::Control(cut) => size_of::<CutControl>() + cut.payload.capacity(),

@@ -92,6 +92,7 @@ impl Decoder {
     }
 
     /// Returns whether the last frame is whole and not a byte of the next has come.
+    #[inline]
     pub(crate) const fn is_between_frames(&self) -> bool {
         match self {
             Self::Hybi(decoder) => decoder.is_between_frames(),
@@ -100,6 +101,7 @@ impl Decoder {
     }
 
     /// Returns how many bytes of heap it holds.
+    #[inline]
     pub(crate) fn memory(&self) -> usize {
         match self {
             Self::Hybi(decoder) => decoder.memory(),
