@@ -3,8 +3,10 @@
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// TCP or unix.
@@ -76,18 +78,24 @@ impl Stream {
         }
     }
 
+    // Straight to the system: libc's own calls are points where a thread may be cancelled, which costs as much as the parsing of
+    // a frame.
+
+    #[inline]
     pub(crate) fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        retry(|| match self {
-            Self::Tcp(stream) => stream.read(room),
-            Self::Unix(stream) => stream.read(room),
-        })
+        retry(|| Ok(recv(self.as_fd(), &mut *room, RecvFlags::empty())?.0))
     }
 
+    #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        retry(|| match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-        })
+        retry(|| Ok(send(self.as_fd(), bytes, SendFlags::NOSIGNAL)?))
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
     }
 
     pub(crate) fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -116,6 +124,7 @@ impl Stream {
     }
 }
 
+#[inline]
 fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
