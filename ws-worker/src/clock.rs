@@ -1,6 +1,6 @@
 //! The only reader of the machine's clocks. Everything else is told what time it is.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ws_proto::Instant;
 
 /// Monotonic milliseconds since this clock was made; one a process, so that threads agree.
@@ -26,10 +26,61 @@ impl Clock {
     }
 }
 
+/// A loop's last look at the clock. Within a millisecond it is a comparison: a turn is some microseconds, and the difference of
+/// two times is not cheap.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tick {
+    now: Instant,
+    /// When the next millisecond begins, or a little earlier.
+    until: std::time::Instant,
+}
+
+impl Tick {
+    pub(crate) fn new(clock: &Clock) -> Self {
+        Self {
+            now: clock.now(),
+            until: clock.start,
+        }
+    }
+
+    /// Returns the time now.
+    #[inline]
+    pub(crate) fn now(&mut self, clock: &Clock) -> Instant {
+        let time = std::time::Instant::now();
+        if time >= self.until {
+            self.advance(clock, time);
+        }
+        self.now
+    }
+
+    #[inline(never)]
+    fn advance(&mut self, clock: &Clock, time: std::time::Instant) {
+        let elapsed = time.saturating_duration_since(clock.start);
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        self.now = Instant::at(millis);
+        self.until = clock.start + Duration::from_millis(millis.saturating_add(1));
+    }
+}
+
 /// Returns the seconds since 1970, for signatures and for people.
 #[must_use]
 pub fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |elapsed| elapsed.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_tells_what_the_clock_tells() {
+        let clock = Clock::start();
+        let mut tick = Tick::new(&clock);
+        while clock.now() < Instant::at(5) {
+            let (before, told, after) = (clock.now(), tick.now(&clock), clock.now());
+            assert!(before <= told && told <= after, "{told:?}");
+        }
+    }
 }

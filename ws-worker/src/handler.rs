@@ -155,12 +155,12 @@ impl ClosedBy {
 
 /// An open socket, lent to a handler for one call.
 pub struct Socket<'a> {
-    pub(crate) id: SocketId,
     pub(crate) inner: &'a mut (dyn Lent + 'a),
 }
 
 /// What the loop lends behind a [`Socket`].
 pub(crate) trait Lent {
+    fn id(&self) -> SocketId;
     fn version(&self) -> Version;
     fn route(&self) -> RouteId;
     fn send(&mut self, message: Message<'_>) -> Result<(), SendError>;
@@ -213,13 +213,13 @@ impl Socket<'_> {
     /// Returns its id.
     #[must_use]
     pub fn id(&self) -> SocketId {
-        self.id
+        self.inner.id()
     }
 
     /// Returns a small number that no other socket of this thread has while this one lives: an index for a handler's own state.
     #[must_use]
     pub fn key(&self) -> usize {
-        self.id.slot as usize
+        self.inner.id().slot as usize
     }
 
     /// Returns its version.
@@ -267,7 +267,7 @@ impl Socket<'_> {
 
     /// Sends a message to every other open socket of this route on all threads.
     pub fn broadcast_to_others(&mut self, message: Message<'_>) {
-        let (route, id) = (self.inner.route(), self.id);
+        let (route, id) = (self.inner.route(), self.inner.id());
         self.command(Action::Broadcast(
             Scope::Route(route),
             Some(id),
@@ -286,13 +286,13 @@ impl Socket<'_> {
 
     /// Adds this socket to a group, until it ends.
     pub fn join(&mut self, group: &str) {
-        let id = self.id;
+        let id = self.inner.id();
         self.command(Action::Join(id, group.into()));
     }
 
     /// Takes this socket out of a group.
     pub fn leave(&mut self, group: &str) {
-        let id = self.id;
+        let id = self.inner.id();
         self.command(Action::Leave(id, group.into()));
     }
 

@@ -59,7 +59,14 @@ impl Outbound {
         }
     }
 
+    /// Returns whether anything waits.
+    #[inline]
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.backlog.is_some()
+    }
+
     /// Returns how many bytes wait.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.backlog.as_ref().map_or(0, |backlog| backlog.len)
     }
@@ -81,35 +88,67 @@ impl Outbound {
 
     /// Writes the turn's output after what waits; what the socket does not take waits. Whatever comes of it, `out` is
     /// empty afterwards: the next client's bytes go there.
+    #[inline(always)]
     pub(crate) fn flush(
         &mut self,
         now: Instant,
         stream: &mut Stream,
         out: &mut Output,
     ) -> io::Result<()> {
-        if self.backlog.is_some() {
-            if !out.is_empty() {
-                self.push(now, Segment::Owned(out.as_slice().to_vec()), 0);
-                out.clear(KEEP);
+        if self.backlog.is_none() {
+            if out.is_empty() {
+                return Ok(());
             }
-            return self.drain(now, stream);
+            if self.writable {
+                let written = stream.write(out.as_slice());
+                if matches!(written, Ok(count) if count == out.len()) {
+                    out.clear(KEEP);
+                    return Ok(());
+                }
+                return self.keep_rest(now, out, written);
+            }
         }
-        if out.is_empty() {
-            return Ok(());
-        }
-        let written = self
-            .try_write(|| stream.write(out.as_slice()))
-            .inspect_err(|_| out.clear(KEEP))?;
-        if let Some(rest) = out
-            .as_slice()
-            .get(written..)
-            .filter(|rest| !rest.is_empty())
-        {
-            self.writable = false;
-            self.push(now, Segment::Owned(rest.to_vec()), 0);
-        }
+        self.flush_behind(now, stream, out)
+    }
+
+    /// Keeps what a write left of the output.
+    #[inline(never)]
+    fn keep_rest(
+        &mut self,
+        now: Instant,
+        out: &mut Output,
+        written: io::Result<usize>,
+    ) -> io::Result<()> {
+        self.writable = false;
+        let kept = match written {
+            Ok(count) => {
+                let rest = out.as_slice().get(count..).unwrap_or_default();
+                self.push(now, Segment::Owned(rest.to_vec()), 0);
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.push(now, Segment::Owned(out.as_slice().to_vec()), 0);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
         out.clear(KEEP);
-        Ok(())
+        kept
+    }
+
+    /// Puts the output behind what waits, and writes both as far as the socket takes them.
+    #[inline(never)]
+    fn flush_behind(
+        &mut self,
+        now: Instant,
+        stream: &mut Stream,
+        out: &mut Output,
+    ) -> io::Result<()> {
+        if !out.is_empty() {
+            self.push(now, Segment::Owned(out.as_slice().to_vec()), 0);
+            out.clear(KEEP);
+        }
+        self.drain(now, stream)
     }
 
     /// Writes the turn's output and a large message behind it in one call, from where the payload lies. Like

@@ -106,6 +106,12 @@ impl Timers {
         is_out
     }
 
+    /// Returns whether there is an entry to [take](Self::take_due).
+    #[inline]
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.earliest <= now.as_millis() / TICK
+    }
+
     /// Moves all entries up to `now` into `due`. Each has left the wheel: its owner asks [`disarm`](Self::disarm) and arms
     /// again.
     pub(crate) fn take_due(&mut self, now: Instant, due: &mut Vec<Entry>) {

@@ -25,6 +25,10 @@ struct Lending<'a> {
 }
 
 impl Lent for Lending<'_> {
+    fn id(&self) -> SocketId {
+        self.id
+    }
+
     fn version(&self) -> Version {
         self.connection.version()
     }
@@ -37,31 +41,12 @@ impl Lent for Lending<'_> {
         if self.outbound.len() + self.out.len() >= self.route.max_output {
             return Err(SendError::Full);
         }
-        if !self.router.own.is_empty() {
-            // A broadcast of this turn still waits: what is sent after it stays behind it.
-            self.connection
-                .admits(message.is_binary(), message.payload().len())
-                .map_err(SendError::from)?;
-            self.router.send_behind(self.id, message.into_owned());
+        if self.router.own.is_empty() && message.payload().len() < LARGE {
+            self.connection.send(self.now, message, self.out)?;
+            self.sent += 1;
             return Ok(());
         }
-        let length = message.payload().len();
-        if length < LARGE || self.connection.compresses(length) {
-            self.connection
-                .send(self.now, message, self.out)
-                .map_err(SendError::from)?;
-        } else {
-            let framed = self
-                .connection
-                .frame(self.now, &message)
-                .map_err(SendError::from)?;
-            let written =
-                self.outbound
-                    .write_framed(self.now, self.stream, self.out, &framed, message);
-            self.flags.broken |= written.is_err();
-        }
-        self.sent += 1;
-        Ok(())
+        self.send_otherwise(message)
     }
 
     fn ping(&mut self) -> Result<(), SendError> {
@@ -90,6 +75,31 @@ impl Lent for Lending<'_> {
 
     fn router(&mut self) -> &mut Router {
         self.router
+    }
+}
+
+impl Lending<'_> {
+    /// Sends behind what waits, or from where the payload lies.
+    #[inline(never)]
+    fn send_otherwise(&mut self, message: Message<'_>) -> Result<(), SendError> {
+        let length = message.payload().len();
+        if !self.router.own.is_empty() {
+            // A broadcast of this turn still waits: what is sent after it stays behind it.
+            self.connection.admits(message.is_binary(), length)?;
+            self.router.send_behind(self.id, message.into_owned());
+            return Ok(());
+        }
+        if self.connection.compresses(length) {
+            self.connection.send(self.now, message, self.out)?;
+        } else {
+            let framed = self.connection.frame(self.now, &message)?;
+            let written =
+                self.outbound
+                    .write_framed(self.now, self.stream, self.out, &framed, message);
+            self.flags.broken |= written.is_err();
+        }
+        self.sent += 1;
+        Ok(())
     }
 }
 
@@ -135,7 +145,6 @@ impl Client {
         };
         call(
             &mut Socket {
-                id,
                 inner: &mut lending,
             },
             handler.as_mut(),

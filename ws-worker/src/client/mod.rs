@@ -2,7 +2,7 @@
 //! command) the same steps follow: read, time, write. Knows its handler; not the loop, nor other clients.
 
 use crate::command::{RouteId, SocketId, SocketInfo};
-use crate::config::{Config, Route};
+use crate::config::{Config, HeartbeatText, Route};
 use crate::counters::Totals;
 use crate::handler::{ClosedBy, Handler, SendError};
 use crate::outbound::{HIGH_MARK, Outbound};
@@ -176,13 +176,14 @@ impl Client {
     }
 
     /// Serves it: bytes in, time, bytes out.
+    #[inline]
     pub(crate) fn serve(&mut self, cx: &mut Context<'_>) -> Verdict {
         let mut share = Share {
             bytes: TURN_BYTES,
             messages: TURN_MESSAGES,
         };
-        if self.outbound.len() > 0 && self.outbound.drain(cx.now, &mut self.stream).is_err() {
-            self.flags.broken = true;
+        if self.outbound.has_backlog() {
+            self.flags.broken |= self.outbound.drain(cx.now, &mut self.stream).is_err();
         }
         self.update_pause(cx);
         self.read(cx, &mut share);
@@ -193,41 +194,27 @@ impl Client {
     }
 
     /// Ends a turn: the connection's end is told, the turn's output written, the next step decided.
+    #[inline(always)]
     fn settle(&mut self, cx: &mut Context<'_>, share: &Share) -> Verdict {
         if let Phase::Open(connection) = &self.phase
             && connection.closed().is_some()
         {
             self.end(cx);
         }
-        if self.flags.broken {
-            cx.out.clear(crate::outbound::KEEP);
-        } else if self
-            .outbound
-            .flush(cx.now, &mut self.stream, cx.out)
-            .is_err()
-        {
-            self.flags.broken = true;
+        if !self.flags.broken {
+            let flushed = self.outbound.flush(cx.now, &mut self.stream, cx.out);
+            self.flags.broken = flushed.is_err();
         }
         if self.flags.broken {
-            if let Phase::Open(connection) = &mut self.phase {
-                connection.handle_eof(cx.now);
-                self.end(cx);
-            }
-            self.lose(cx, CloseCode::ABNORMAL, "connection lost", ClosedBy::Client);
-            return Verdict::Leaves;
+            return self.leave(cx);
         }
         self.update_pause(cx);
         self.account(cx);
-        if let Phase::Lingering { finished, .. } = &mut self.phase
+        if let Phase::Lingering { .. } = &self.phase
             && self.outbound.len() == 0
+            && self.finish_writing()
         {
-            if self.flags.eof {
-                return Verdict::Leaves;
-            }
-            if !*finished {
-                *finished = true;
-                self.stream.finish();
-            }
+            return Verdict::Leaves;
         }
         let more = self.flags.readable || !self.unread.is_empty();
         if more && self.may_take(cx) && share.is_used_up() {
@@ -237,6 +224,30 @@ impl Client {
         }
     }
 
+    /// Ends with a socket that failed: nothing can be written any more.
+    #[cold]
+    fn leave(&mut self, cx: &mut Context<'_>) -> Verdict {
+        cx.out.clear(crate::outbound::KEEP);
+        if let Phase::Open(connection) = &mut self.phase {
+            connection.handle_eof(cx.now);
+            self.end(cx);
+        }
+        self.lose(cx, CloseCode::ABNORMAL, "connection lost", ClosedBy::Client);
+        Verdict::Leaves
+    }
+
+    /// All is written that was to be: says so to the peer, once. Returns whether the peer's stream has ended as well.
+    fn finish_writing(&mut self) -> bool {
+        if let Phase::Lingering { finished, .. } = &mut self.phase
+            && !self.flags.eof
+            && !std::mem::replace(finished, true)
+        {
+            self.stream.finish();
+        }
+        self.flags.eof
+    }
+
+    #[inline]
     fn may_take(&self, cx: &Context<'_>) -> bool {
         match &self.phase {
             Phase::Opening(opening) => !opening.is_deciding(),
@@ -265,12 +276,13 @@ impl Client {
             || flags.blocked
             || flags.suspended
             || cx.starved
-            || self.outbound.is_above_high_mark()
+            || self.outbound.has_backlog()
         {
             self.change_pause(cx);
         }
     }
 
+    #[inline(never)]
     fn change_pause(&mut self, cx: &Context<'_>) {
         if self.flags.blocked {
             self.flags.blocked = !self.outbound.is_below_low_mark();
@@ -291,16 +303,10 @@ impl Client {
         }
     }
 
+    #[inline]
     fn read(&mut self, cx: &mut Context<'_>, share: &mut Share) {
         if !self.unread.is_empty() && self.may_take(cx) {
-            let mut bytes = std::mem::take(&mut self.unread);
-            let mut input = Input::new(&mut bytes);
-            self.take(cx, &mut input, share);
-            let left = input.len();
-            if left > 0 {
-                bytes.drain(..bytes.len() - left);
-                self.unread = bytes;
-            }
+            self.take_unread(cx, share);
         }
         while self.flags.readable
             && self.unread.is_empty()
@@ -339,7 +345,21 @@ impl Client {
         }
     }
 
+    /// Takes what an earlier turn left.
+    #[inline(never)]
+    fn take_unread(&mut self, cx: &mut Context<'_>, share: &mut Share) {
+        let mut bytes = std::mem::take(&mut self.unread);
+        let mut input = Input::new(&mut bytes);
+        self.take(cx, &mut input, share);
+        let left = input.len();
+        if left > 0 {
+            bytes.drain(..bytes.len() - left);
+            self.unread = bytes;
+        }
+    }
+
     /// Remembers what a read says of the socket; returns how many bytes came.
+    #[inline]
     fn after_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -348,92 +368,109 @@ impl Client {
         share: &mut Share,
     ) -> Option<usize> {
         match result {
-            Ok(0) => {
-                self.flags.readable = false;
-                self.flags.eof = true;
-                match &mut self.phase {
-                    Phase::Open(connection) => connection.handle_eof(cx.now),
-                    Phase::Opening(_) => self.leave_opening(cx),
-                    Phase::Lingering { .. } => {}
-                }
-                None
-            }
-            Ok(count) => {
+            Ok(count) if count > 0 => {
                 if count < size && !self.flags.hangup {
                     self.flags.readable = false;
                 }
                 share.bytes = share.bytes.saturating_sub(count);
                 Some(count)
             }
-            Err(error) => {
-                self.flags.readable = false;
-                self.flags.broken |= error.kind() != ErrorKind::WouldBlock;
+            result => {
+                self.read_nothing(cx, result);
                 None
             }
         }
     }
 
+    /// Nothing came, the stream's end or an error.
+    #[inline(never)]
+    fn read_nothing(&mut self, cx: &mut Context<'_>, result: std::io::Result<usize>) {
+        self.flags.readable = false;
+        match result {
+            Ok(_) => {
+                self.flags.eof = true;
+                match &mut self.phase {
+                    Phase::Open(connection) => connection.handle_eof(cx.now),
+                    Phase::Opening(_) => self.leave_opening(cx),
+                    Phase::Lingering { .. } => {}
+                }
+            }
+            Err(error) => self.flags.broken |= error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
     /// Takes bytes until none is left or nothing more may be taken now.
+    #[inline]
     fn take(&mut self, cx: &mut Context<'_>, input: &mut Input<'_>, share: &mut Share) {
+        // At least once: a handshake may have had its last byte in an earlier turn.
         loop {
-            match &mut self.phase {
-                Phase::Open(connection) => {
-                    let Some(event) = connection.receive(cx.now, input, cx.out) else {
-                        return;
-                    };
-                    self.event(cx, Some(event), share);
-                    if share.is_used_up() || !self.may_take(cx) {
-                        return;
-                    }
-                }
-                Phase::Opening(opening) => {
-                    opening.count(cx.process);
-                    match opening.receive(cx.now, &cx.process.config.head, input, cx.out) {
-                        Step::More => return,
-                        Step::Request => self.decide(cx),
-                        Step::Open => self.open(cx),
-                        Step::Refused(refusal) => self.refuse(cx, refusal),
-                    }
-                    if !self.may_take(cx) {
-                        return;
-                    }
-                }
-                Phase::Lingering { dropped, .. } => {
-                    *dropped += input.take(usize::MAX).len();
-                    if *dropped > LINGER_BYTES {
-                        self.flags.broken = true;
-                    }
+            if let Phase::Open(connection) = &mut self.phase {
+                let Some(event) = connection.receive(cx.now, input, cx.out) else {
+                    return;
+                };
+                self.event(cx, Some(event), share);
+                if input.is_empty() || share.is_used_up() || !self.may_take(cx) {
                     return;
                 }
+            } else if !self.take_otherwise(cx, input) {
+                return;
             }
         }
     }
 
-    #[inline]
+    /// What [`take`](Self::take) does before and after a client is open; returns whether it may go on.
+    #[inline(never)]
+    fn take_otherwise(&mut self, cx: &mut Context<'_>, input: &mut Input<'_>) -> bool {
+        match &mut self.phase {
+            Phase::Opening(opening) => {
+                opening.count(cx.process);
+                match opening.receive(cx.now, &cx.process.config.head, input, cx.out) {
+                    Step::More => return false,
+                    Step::Request => self.decide(cx),
+                    Step::Open => self.open(cx),
+                    Step::Refused(refusal) => self.refuse(cx, refusal),
+                }
+                self.may_take(cx)
+            }
+            Phase::Lingering { dropped, .. } => {
+                *dropped += input.take(usize::MAX).len();
+                self.flags.broken |= *dropped > LINGER_BYTES;
+                false
+            }
+            Phase::Open(_) => true,
+        }
+    }
+
+    #[inline(always)]
     fn event(&mut self, cx: &mut Context<'_>, event: Option<Event<'_>>, share: &mut Share) {
-        if let Some(Event::Pong(round_trip)) = event {
-            self.lend(cx, |socket, handler| handler.on_pong(socket, round_trip));
-        } else if let Some(Event::Message(message)) = event {
-            share.messages = share.messages.saturating_sub(1);
-            if self.flags.deflates {
-                // A few bytes may have become many: its share is of what others wait for.
-                share.bytes = share.bytes.saturating_sub(message.payload().len());
+        match event {
+            Some(Event::Message(message)) => {
+                share.messages = share.messages.saturating_sub(1);
+                if self.flags.deflates {
+                    // A few bytes may have become many: its share is of what others wait for.
+                    share.bytes = share.bytes.saturating_sub(message.payload().len());
+                }
+                self.message(cx, message);
+                if cx.router.own.len() >= TURN_COMMANDS {
+                    share.messages = 0;
+                }
             }
-            self.message(cx, message);
-            if cx.router.own.len() >= TURN_COMMANDS {
-                share.messages = 0;
+            Some(Event::Pong(round_trip)) => {
+                self.lend(cx, |socket, handler| handler.on_pong(socket, round_trip));
             }
+            Some(_) | None => {}
         }
         if cx.out.len() > HIGH_MARK {
-            if self
-                .outbound
-                .flush(cx.now, &mut self.stream, cx.out)
-                .is_err()
-            {
-                self.flags.broken = true;
-            }
-            self.flags.blocked |= self.outbound.is_above_high_mark();
+            self.flush_early(cx);
         }
+    }
+
+    /// Writes before the turn is over: the turn's output is no place for more than a socket takes.
+    #[inline(never)]
+    fn flush_early(&mut self, cx: &mut Context<'_>) {
+        let flushed = self.outbound.flush(cx.now, &mut self.stream, cx.out);
+        self.flags.broken |= flushed.is_err();
+        self.flags.blocked |= self.outbound.is_above_high_mark();
     }
 
     #[inline]
@@ -444,15 +481,9 @@ impl Client {
         let Some(route) = route(&process.config, self.route) else {
             return;
         };
-        if let (Some(heartbeat), Message::Text(text)) = (&route.heartbeat_text, &message)
-            && *text == heartbeat.receive
+        if let Some(heartbeat) = &route.heartbeat_text
+            && self.is_heartbeat(cx, heartbeat, &message)
         {
-            if let Some(answer) = &heartbeat.answer {
-                self.lend(cx, |socket, _| {
-                    // A client that takes no answers is over its mark and learns it that way.
-                    let _ = socket.send(Message::text(answer));
-                });
-            }
             return;
         }
         self.lend_on(cx, route, |socket, handler| {
@@ -460,6 +491,25 @@ impl Client {
         });
     }
 
+    /// Answers a message that is the route's heartbeat, if this is one.
+    #[inline(never)]
+    fn is_heartbeat(
+        &mut self,
+        cx: &mut Context<'_>,
+        heartbeat: &HeartbeatText,
+        message: &Message<'_>,
+    ) -> bool {
+        let is_heartbeat = matches!(message, Message::Text(text) if *text == heartbeat.receive);
+        if is_heartbeat && let Some(answer) = &heartbeat.answer {
+            self.lend(cx, |socket, _| {
+                // A client that takes no answers is over its mark and learns it that way.
+                let _ = socket.send(Message::text(answer));
+            });
+        }
+        is_heartbeat
+    }
+
+    #[inline(never)]
     fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         match &mut self.phase {
             Phase::Opening(opening) => {
@@ -557,6 +607,7 @@ impl Client {
         self.flags.paused
     }
 
+    #[inline]
     fn account(&mut self, cx: &Context<'_>) {
         let held = self.outbound.len()
             + self.unread.capacity()
@@ -569,6 +620,8 @@ impl Client {
             cx.process.counters.memory.add(held - self.accounted);
         } else if held < self.accounted {
             cx.process.counters.memory.subtract(self.accounted - held);
+        } else {
+            return;
         }
         self.accounted = held;
     }

@@ -3,6 +3,7 @@
 
 use crate::client::{Context, Drop, Phase, Verdict};
 use crate::clients::{self, Clients};
+use crate::clock::Tick;
 use crate::command::RouteId;
 use crate::config::Target;
 use crate::control::Control;
@@ -76,6 +77,7 @@ pub(crate) struct Worker {
     poll: Poll,
     process: Arc<Process>,
     now: Instant,
+    tick: Tick,
     clients: Clients,
     members: Vec<Members>,
     groups: Groups,
@@ -84,6 +86,8 @@ pub(crate) struct Worker {
     control: Option<Control>,
     /// Whether any route has an app.
     has_hooks: bool,
+    /// Whether there is anything that every turn must look after: apps or the control API.
+    is_busy: bool,
     max_handshakes: usize,
     acceptors: Vec<Acceptor>,
     /// Whether somebody may wait at one of them.
@@ -157,13 +161,15 @@ impl Worker {
         Ok(Self {
             poll,
             now,
+            tick: Tick::new(&process.clock),
             clients: Clients::default(),
             members,
             groups: Groups::default(),
             handlers,
             hooks,
-            control,
             has_hooks,
+            is_busy: has_hooks || control.is_some(),
+            control,
             max_handshakes: process.config.bounds.max_handshakes,
             acceptors,
             accept_pending: false,
@@ -199,32 +205,67 @@ impl Worker {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => result?,
             }
-            self.now = self.process.clock.now();
+            self.now = self.tick.now(&self.process.clock);
             for event in &events {
                 self.event(event);
             }
-            self.time();
-            for _ in 0..self.awake.len() {
-                if let Some(entry) = self.awake.pop_front() {
-                    self.serve(entry);
-                }
+            if self.timers.is_due(self.now) {
+                self.serve_due();
             }
-            self.commands();
-            if self.starved_since.is_some() || self.process.is_out_of_memory() {
-                self.watch_memory();
-            }
+            let is_over = self.has_errands() && self.do_errands();
             self.totals.flush(&self.process.counters);
-            if self.drain.is_some() && self.drained() {
+            if is_over {
                 return Ok(());
             }
         }
     }
 
-    /// Returns how long `poll` may sleep.
-    fn patience(&self) -> Option<Duration> {
-        if !self.awake.is_empty() || (self.accept_pending && self.accept_at.is_none()) {
-            return Some(Duration::ZERO);
+    /// Returns whether a turn has more to do, or to wait for, than events and the clients' deadlines.
+    #[inline]
+    fn has_errands(&self) -> bool {
+        self.is_busy
+            | self.accept_pending
+            | !self.awake.is_empty()
+            | !self.router.own.is_empty()
+            | !self.router.outcomes.is_empty()
+            | self.accept_at.is_some()
+            | self.starved_since.is_some()
+            | self.drain.is_some()
+    }
+
+    /// Does all but events and the clients' deadlines; returns whether a drain is over.
+    #[inline(never)]
+    fn do_errands(&mut self) -> bool {
+        self.time();
+        for _ in 0..self.awake.len() {
+            if let Some(entry) = self.awake.pop_front() {
+                self.serve(entry);
+            }
         }
+        self.commands();
+        if self.starved_since.is_some() || self.process.is_out_of_memory() {
+            self.watch_memory();
+        }
+        self.drain.is_some() && self.drained()
+    }
+
+    /// Returns how long `poll` may sleep.
+    #[inline]
+    fn patience(&self) -> Option<Duration> {
+        let deadline = if self.has_errands() {
+            if !self.awake.is_empty() || (self.accept_pending && self.accept_at.is_none()) {
+                return Some(Duration::ZERO);
+            }
+            self.next_errand()
+        } else {
+            self.timers.poll_timeout()
+        };
+        deadline.map(|deadline| deadline.since(self.now))
+    }
+
+    /// Returns the next deadline of all.
+    #[inline(never)]
+    fn next_errand(&self) -> Option<Instant> {
         let mut deadline = self.timers.poll_timeout();
         let mut consider = |at: Option<Instant>| {
             if let Some(at) = at {
@@ -240,7 +281,7 @@ impl Worker {
         consider(self.accept_at);
         consider(self.starved_since.map(|_| self.now + STARVED_TICK));
         consider(self.drain.as_ref().map(|_| self.now + DRAIN_TICK));
-        deadline.map(|deadline| deadline.since(self.now))
+        deadline
     }
 
     fn event(&mut self, event: &mio::event::Event) {
@@ -281,19 +322,8 @@ impl Worker {
         }
     }
 
-    /// Does what the time demands.
+    /// Does what the time demands of all but clients.
     fn time(&mut self) {
-        let mut due = std::mem::take(&mut self.due);
-        self.timers.take_due(self.now, &mut due);
-        for entry in due.drain(..) {
-            if let Some(client) = self.clients.get_mut(entry)
-                && self.timers.disarm(&mut client.armed)
-            {
-                client.flags.calm = false;
-                self.serve(entry);
-            }
-        }
-        self.due = due;
         if self.has_hooks {
             let at = self.hooks.borrow().poll_timeout();
             if at.is_some_and(|at| at <= self.now) {
@@ -319,6 +349,22 @@ impl Worker {
         }
     }
 
+    /// Serves those whose deadline may have come.
+    #[inline(never)]
+    fn serve_due(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.take_due(self.now, &mut due);
+        for entry in due.drain(..) {
+            if let Some(client) = self.clients.get_mut(entry)
+                && self.timers.disarm(&mut client.armed)
+            {
+                client.flags.calm = false;
+                self.serve(entry);
+            }
+        }
+        self.due = due;
+    }
+
     /// Serves one client: bytes in, time, bytes out, next deadline. A panic costs that client.
     fn serve(&mut self, entry: Entry) {
         let Some(client) = self.clients.get_mut(entry) else {
@@ -331,12 +377,17 @@ impl Worker {
         }
         let mut cx = context!(self);
         let verdict = match catch_unwind(AssertUnwindSafe(|| client.serve(&mut cx))) {
+            Ok(Verdict::Stays) if client.flags.calm && client.is_calm() => {
+                debug_assert!(self.out.is_empty(), "the next client would hear it");
+                return; // An open client had its turn, and nothing but its messages has changed.
+            }
             Ok(verdict) => verdict,
             Err(_) => self.panicked(entry),
         };
         self.finish(entry, verdict);
     }
 
+    #[cold]
     fn panicked(&mut self, entry: Entry) -> Verdict {
         self.process.counters.panics.one();
         tracing::error!("a client's turn panicked; the client is dropped");
@@ -355,6 +406,7 @@ impl Worker {
     }
 
     /// What follows every turn of a client: its place among the members, its next turn, its next deadline.
+    #[inline(never)]
     fn finish(&mut self, entry: Entry, verdict: Verdict) {
         debug_assert!(self.out.is_empty(), "the next client would hear it");
         let Some(client) = self.clients.get_mut(entry) else {

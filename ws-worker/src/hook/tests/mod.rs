@@ -347,18 +347,15 @@ impl World {
 
     fn with_socket(&mut self, slot: u32, act: impl FnOnce(&mut HookHandler, &mut Socket<'_>)) {
         let mut fake = Fake {
+            id: SocketId {
+                thread: self.router.thread,
+                ..id(slot)
+            },
             router: &mut self.router,
             heard: &mut self.heard,
             paused: &mut self.paused,
         };
-        let mut socket = Socket {
-            id: SocketId {
-                thread: fake.router.thread,
-                ..id(slot)
-            },
-            inner: &mut fake,
-        };
-        act(&mut self.handler, &mut socket);
+        act(&mut self.handler, &mut Socket { inner: &mut fake });
     }
 
     fn id(&self, slot: u32) -> SocketId {
@@ -416,12 +413,17 @@ const END: End<'static> = End {
 };
 
 struct Fake<'a> {
+    id: SocketId,
     router: &'a mut Router,
     heard: &'a mut Vec<String>,
     paused: &'a mut bool,
 }
 
 impl Lent for Fake<'_> {
+    fn id(&self) -> SocketId {
+        self.id
+    }
+
     fn version(&self) -> Version {
         Version::Rfc6455
     }
