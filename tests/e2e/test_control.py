@@ -323,6 +323,12 @@ def test_a_chunked_body_is_a_body(worker):
     assert client.receive() == "one two"
 
 
+def test_a_misspelt_parameter_is_named(worker):
+    answer = worker.control.call("POST", "/broadcast?expect=me", "x")
+    error(answer, 400)
+    assert json.loads(answer.body)["error"] == "an unknown parameter: expect"
+
+
 @pytest.mark.parametrize("lines", [
     b"Host: c\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n", b"Host: c\r\nTransfer-Encoding: gzip, chunked\r\n",
     b"Host: c\r\nTransfer-Encoding: chunked, identity\r\n", b"Host: c\r\nContent-Length: 4\r\nContent-Length: 5\r\n",

@@ -193,6 +193,15 @@ def test_a_body_without_an_address_goes_nowhere(worker, run):
         assert says(client, "echo heard") == "heard"
 
 
+def test_a_misspelt_header_is_told_in_the_log(workers, script):
+    script.on("message", ("x", {"Ws-Too": "all"}))
+    worker = workers.serve(f'[[route]]\npath = "/"\napp = "{script.url}"')
+    with Client("rfc6455", worker.address) as client:
+        client.send("x")
+        line = worker.wait_for_log("an answer's header has no meaning").string
+        assert "Ws-Too" in line and '"event":"message"' in line and script.of("message")[0].socket in line
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_refused_message_ends_the_socket(worker, room, run, version):
     with opens(worker, run, version) as client:

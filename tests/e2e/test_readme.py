@@ -1,27 +1,22 @@
 """The pages keep their word: every command and snippet of the README is run as it stands there, the calls of the control
 API's page too, and no link, test or module that a page names is missing."""
 
-import base64
-import hmac
 import os
 import re
 import subprocess
-import sys
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-import flask
 import pytest
 
 import pages
 import proxies
 from support import CACHE, DEPLOY, OUT, ROOT, expect_free, free_port, running, wait_for
-from wire import HYBI, VERSIONS, Client, Closed, Refused
+from wire import HYBI, VERSIONS, Client, Closed
 
 README = ROOT / "README.md"
-HOOKS = ROOT / "ws-worker" / "docs" / "hooks.md"
 CONTROL = ROOT / "ws-worker" / "docs" / "control.md"
 WORKER = ("127.0.0.1", 9000)
 PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("ws-*/*.md"), *ROOT.glob("ws-worker/docs/*.md"),
@@ -161,7 +156,7 @@ def test_the_echo_is_the_example():
 
 # -- the control API's page
 
-def test_every_call_of_the_control_page_is_answered_as_it_says(chat, tmp_path):
+def test_every_call_of_the_control_page_is_answered_as_it_says(chat, workers):
     """Behind each call of the page stands the status that it is answered with."""
     calls = [line for block in pages.blocks(CONTROL) if block.language == "sh" for line in lines(block.text) if "curl" in line]
     clients = [Client("rfc6455", WORKER, "/room") for _ in range(2)]
@@ -169,52 +164,17 @@ def test_every_call_of_the_control_page_is_answered_as_it_says(chat, tmp_path):
         "curl -s --unix-socket control.sock http://worker/sockets", chat)), "the list")
     assert len(listed) == 2 and len(calls) > 8
     (chat / "picture.png").write_bytes(bytes(range(256)))
+    (chat / "control.token").write_text("a-token-for-tests-0123456789\n")
+    workers.serve('[[route]]\npath = "/"\nhandler = "echo"',
+                  control=f'listen = "127.0.0.1:9001"\ntoken_file = "{chat}/control.token"').wait_until_listening(("127.0.0.1", 9001))
     for line in calls:
         command, status = re.fullmatch(r"(curl .*?) +# (\d+).*", line).groups()
-        # The page's file may lie elsewhere, and the page does not show the status line.
-        command = command.replace("/run/ws-worker/control.sock", "control.sock").replace("curl ", "curl -s -i ", 1)
+        # The page's files may lie elsewhere, and the page does not show the status line.
+        command = command.replace("/run/ws-worker/", "").replace("/etc/ws-worker/", "").replace("curl ", "curl -s -i ", 1)
         answer = run(command, chat, ID=listed[0], OTHER=listed[1])
         assert answer.startswith(f"HTTP/1.1 {status} "), (line, answer)
     for client in clients:
         client.stream.close()
-
-
-# -- the page on hooks
-
-def test_the_flask_app_of_the_hooks_page_remembers_names(workers, tmp_path):
-    head = "from flask import Flask, request, session\n\napp = Flask(__name__)\napp.secret_key = 'tests'\n\n\n"
-    (tmp_path / "names.py").write_text(head + pages.block(HOOKS, "What it may answer", "python"))
-    named = flask.Flask("names")
-    named.secret_key = "tests"
-    cookie = named.session_interface.get_signing_serializer(named).dumps({"user": "yuki"})
-    port = free_port()
-    command = [sys.executable, "-m", "flask", "--app", "names", "run", "--port", str(port)]
-    with running(command, ("127.0.0.1", port), cwd=tmp_path, name="names"):
-        worker = workers.serve(f'[[route]]\npath = "/"\napp = "http://127.0.0.1:{port}/ws"')
-        with pytest.raises(Refused) as refused:
-            Client("rfc6455", worker.address, "/")
-        assert (refused.value.status, refused.value.answer.body) == (401, b"Please log in.")
-        yuki, other = (Client("rfc6455", worker.address, "/", headers=[("Cookie", f"session={cookie}")]) for _ in range(2))
-        yuki.send("/name Yuki")
-        yuki.send("hello")
-        assert yuki.receive() == other.receive() == "Yuki: hello"
-        yuki.close()
-        assert other.receive() == "Yuki has left the building"
-
-
-def test_the_check_of_signatures_on_the_hooks_page_tells_true_from_forged(workers, script, tmp_path):
-    names = {"base64": base64, "hmac": hmac}
-    exec(pages.block(HOOKS, "Who may call the app", "python"), names)
-    secret = os.urandom(32)
-    file = tmp_path / "secret"
-    file.write_text("whsec_" + base64.b64encode(secret).decode())
-    worker = workers.serve(f'[[route]]\npath = "/"\napp = "{script.url}"\nsecret_file = "{file}"')
-    with Client("rfc6455", worker.address, "/") as client:
-        client.send("hello")
-        (hook,) = script.wait("message")
-    check = names["is_from_the_worker"]
-    assert check(hook.headers, hook.body, secret)
-    assert not check(hook.headers, hook.body + b"!", secret) and not check(hook.headers, hook.body, os.urandom(32))
 
 
 # -- the unit

@@ -288,10 +288,9 @@ impl Query {
     }
 
     fn end(&self) -> Result<(), Answer> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Answer::error(400, "an unknown parameter"))
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(Answer::error_about(400, "an unknown parameter", name)),
         }
     }
 }

@@ -86,6 +86,14 @@ impl Answer {
         Self::json(status, serde_json::json!({ "error": text }).to_string())
     }
 
+    /// The same, with what the caller wrote. It is bounded by the head that it came in.
+    pub(super) fn error_about(status: u16, text: &'static str, what: &str) -> Self {
+        Self::json(
+            status,
+            serde_json::json!({ "error": format!("{text}: {what}") }).to_string(),
+        )
+    }
+
     /// The same, and the end of the connection.
     pub(super) fn fatal(status: u16, text: &'static str) -> Self {
         Self {

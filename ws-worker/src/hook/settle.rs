@@ -223,7 +223,10 @@ impl Pool {
         match outcome {
             Outcome::Taken(reply) => {
                 self.process.counters.hooks_taken.one();
-                member.pop();
+                self.grumble(turn.now, key, &reply.complaints); // While it is known of which event.
+                if let Some(member) = self.members.get_mut(key) {
+                    member.pop();
+                }
                 self.apply(turn, key, &reply);
                 self.resume(turn.router, key);
                 self.wake(key);
@@ -267,6 +270,7 @@ impl Pool {
         match outcome {
             Outcome::Taken(reply) => {
                 self.process.counters.hooks_taken.one();
+                self.grumble(turn.now, key, &reply.complaints);
                 self.apply(turn, key, &reply);
                 self.forget(key);
             }
@@ -420,9 +424,6 @@ impl Pool {
 
     /// Does what the answer to a message or a closed says.
     fn apply(&mut self, turn: &mut Turn<'_>, key: Key, reply: &Reply) {
-        if !reply.complaints.is_empty() {
-            self.grumble(turn.now, key, &reply.complaints);
-        }
         let stored = self.store(turn.now, key, reply);
         let Some(member) = self.members.get(key) else {
             return;
@@ -441,7 +442,6 @@ impl Pool {
             command(turn.router, Action::Close(id, *code, reason.clone()));
         }
         if reply.is_broken {
-            self.say(turn.now, key, Kind::Text, "a body is no UTF-8 text", b"");
             self.fail_internal(turn.router, key);
         }
     }

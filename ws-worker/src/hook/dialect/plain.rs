@@ -137,6 +137,9 @@ pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>) -> Reply {
                 )),
                 _ => reply.complain("Ws-Set-Meta- wants a name and UTF-8", value),
             }
+        } else if !kind.eq_ignore_ascii_case(b"protocol") {
+            // Most likely a slip; nothing else would tell its author.
+            reply.complain("an answer's header has no meaning", name.as_bytes());
         }
     }
     // Without Ws-To a body goes nowhere; a 204 says that there is none, which an empty 200 does not.
@@ -153,6 +156,11 @@ pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>) -> Reply {
             Ok(text) => Message::Text(Cow::Owned(text)),
             Err(_) => {
                 reply.is_broken = true;
+                reply.complaints.push(Complaint {
+                    kind: Kind::Text,
+                    what: "a body is no UTF-8 text",
+                    value: Vec::new(),
+                });
                 return reply;
             }
         }
@@ -412,6 +420,16 @@ mod tests {
             [("user".into(), Some("7".into())), (Arc::from("old"), None)]
         );
         assert_eq!(reply.complaints.len(), 4);
+        let reply = decoded(
+            "Ws-Too: all\r\nWs-Meta-User: 7\r\nWs-Protocol: a\r\nWs: x\r\nX-Ws-To: all\r\n",
+            b"x",
+        );
+        let told: Vec<_> = reply
+            .complaints
+            .iter()
+            .map(|complaint| complaint.value.as_slice())
+            .collect();
+        assert_eq!(told, [&b"Ws-Too"[..], b"Ws-Meta-User"]);
         for bad in ["", "1005", "1006 x", "99999", "abc", "4000x"] {
             let reply = decoded(&format!("Ws-Close: {bad}\r\n"), b"");
             assert_eq!((reply.close, reply.complaints.len()), (None, 1), "{bad}");
