@@ -111,9 +111,15 @@ pub(crate) struct Check {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct Log {
-    /// What is logged, to stderr; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely
-    #[arg(long, global = true, value_name = "LEVEL", value_enum, default_value_t = Level::Info, hide_possible_values = true)]
-    log_level: Level,
+    /// What is logged, to stderr [default: the file's log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        value_enum,
+        hide_possible_values = true
+    )]
+    log_level: Option<Level>,
     /// text or json [default: text on a terminal, json elsewhere]
     #[arg(
         long,
@@ -141,14 +147,15 @@ enum LogFormat {
 }
 
 impl Log {
-    pub(crate) fn level(&self) -> tracing::Level {
-        match self.log_level {
+    /// Returns what a flag says; otherwise the file does.
+    pub(crate) fn level(&self) -> Option<tracing::Level> {
+        self.log_level.map(|level| match level {
             Level::Error => tracing::Level::ERROR,
             Level::Warn => tracing::Level::WARN,
             Level::Info => tracing::Level::INFO,
             Level::Debug => tracing::Level::DEBUG,
             Level::Trace => tracing::Level::TRACE,
-        }
+        })
     }
 
     pub(crate) fn format(&self) -> Option<Format> {

@@ -1,12 +1,15 @@
 //! Reaches the sockets of a running worker from any thread, by mail. Knows no socket; nothing here waits.
 
 use crate::command::{Action, Broadcast, Command, LateDecision, Scope, SocketId};
+use crate::config::Changes;
 use crate::counters::Counters;
 use crate::handler::SendError;
 use crate::mailbox::{Mail, Mailbox};
 use crate::process::Process;
+use crate::reload::{self, ReloadError, Reloader};
 use crate::router::Router;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use ws_proto::{CloseCode, Message};
 
 /// Reaches the sockets of a running worker from any thread. Nothing here waits; what is for nobody is dropped. Messages
@@ -90,8 +93,9 @@ impl Handle {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn broadcast_to_route(&self, path: &str, message: Message<'_>) -> Result<(), SendError> {
-        let mut routes = self.process.config.routes.iter();
-        match routes.find(|route| route.path == path) {
+        let reloader = self.process.reloader.get();
+        let config = reloader.map_or_else(|| Arc::clone(&self.process.config), Reloader::config);
+        match config.route_at(path) {
             Some(route) => self.all(&Scope::Route(route.id), message),
             None => Ok(()),
         }
@@ -128,6 +132,35 @@ impl Handle {
     /// Answers a handshake whose handler said [`Decision::Later`](crate::Decision::Later).
     pub fn decide(&self, id: SocketId, decision: LateDecision) {
         self.one(id, Action::Decide(id, Box::new(decision)));
+    }
+
+    /// Reads the configuration again and lets it take effect, without touching a socket; how it ended is logged as well.
+    /// Blocks on files, names and the threads: not for a handler, which has [`reload_then`](Self::reload_then).
+    ///
+    /// # Errors
+    /// The operator's: what was read cannot be used. Nobody's: the worker stops. Nothing has changed then.
+    pub fn reload(&self) -> Result<Changes, ReloadError> {
+        let process = &self.process;
+        let is_stopping = || process.draining.load(Ordering::Relaxed);
+        let result = match process.reloader.get() {
+            Some(reloader) => reloader.reload(&self.mailboxes, is_stopping),
+            None => Err(ReloadError::NoSource),
+        };
+        reload::tell(&result);
+        result
+    }
+
+    /// Does the same on a thread of its own, and calls `then` there with what came of it.
+    ///
+    /// # Errors
+    /// The system's: there is no other thread to have.
+    pub fn reload_then(
+        &self,
+        then: impl FnOnce(Result<Changes, ReloadError>) + Send + 'static,
+    ) -> std::io::Result<()> {
+        let handle = self.clone();
+        let thread = std::thread::Builder::new().name("reload".to_owned());
+        thread.spawn(move || then(handle.reload())).map(drop)
     }
 
     /// Stops the worker: sockets are closed with 1012 over the first half of the drain time.

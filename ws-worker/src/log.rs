@@ -3,7 +3,9 @@
 use crate::config::{Address, Config, Target};
 use std::fmt;
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::reload::Handle;
 
 /// The variable whose filter overrules `--log-level`: `info,ws_worker::hook=debug`.
 pub const FILTER_VARIABLE: &str = "WS_WORKER_LOG";
@@ -34,10 +36,14 @@ impl std::error::Error for LogError {}
 /// # Errors
 /// The operator's: `WS_WORKER_LOG` holds no filter. The caller's: a log has already been started.
 pub fn start(level: tracing::Level, format: Option<Format>) -> Result<(), LogError> {
-    let filter = match std::env::var(FILTER_VARIABLE) {
-        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
-            .map_err(|error| LogError(format!("{FILTER_VARIABLE}={}: {error}", escaped(&text))))?,
-        Ok(_) | Err(_) => EnvFilter::new(level.as_str()),
+    let (filter, is_fixed) = match std::env::var(FILTER_VARIABLE) {
+        Ok(text) if !text.is_empty() => {
+            let filter = EnvFilter::try_new(&text).map_err(|error| {
+                LogError(format!("{FILTER_VARIABLE}={}: {error}", escaped(&text)))
+            })?;
+            (filter, true)
+        }
+        Ok(_) | Err(_) => (EnvFilter::new(level.as_str()), false),
     };
     let terminal = std::io::stderr().is_terminal();
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -46,10 +52,42 @@ pub fn start(level: tracing::Level, format: Option<Format>) -> Result<(), LogErr
         .with_writer(std::io::stderr)
         .with_target(false);
     let started = match format.unwrap_or(if terminal { Format::Text } else { Format::Json }) {
-        Format::Text => lines.with_ansi(terminal && !plain).try_init(),
-        Format::Json => lines.json().flatten_event(true).try_init(),
+        Format::Text => {
+            let lines = lines.with_ansi(terminal && !plain).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.try_init().map(|()| setter(handle))
+        }
+        Format::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.try_init().map(|()| setter(handle))
+        }
     };
-    started.map_err(|error| LogError(error.to_string()))
+    let setter = started.map_err(|error| LogError(error.to_string()))?;
+    if !is_fixed {
+        // A process starts its log once; `try_init` has said so.
+        let _ = LEVEL.set(setter);
+    }
+    Ok(())
+}
+
+type Setter = Box<dyn Fn(tracing::Level) + Send + Sync>;
+
+/// Sets another filter. Empty where `WS_WORKER_LOG` decides what is logged.
+static LEVEL: OnceLock<Setter> = OnceLock::new();
+
+fn setter<S: 'static>(handle: Handle<EnvFilter, S>) -> Setter {
+    Box::new(move |level| {
+        // It fails only when there is no log any more.
+        let _ = handle.reload(EnvFilter::new(level.as_str()));
+    })
+}
+
+/// Logs from another level on, unless `WS_WORKER_LOG` decides.
+pub fn set_level(level: tracing::Level) {
+    if let Some(set) = LEVEL.get() {
+        set(level);
+    }
 }
 
 /// Logs where the worker listens, once it does; `local` is the address as the system gave it (port 0 has become one).

@@ -4,10 +4,12 @@
 //! the memory budget, from the post until it is taken, and that bounds it: above nine tenths of the budget no client and no
 //! body of a control call is read, and a [`Handle`](crate::Handle) takes no message; above all of it the control API asks
 //! nothing. What may still be posted then was begun before: one answer each of the hooks in flight (`concurrency`,
-//! `max_hook_answer`), one outcome a question and thread, as many permits as there are, and a drain a signal.
+//! `max_hook_answer`), one outcome a question and thread, as many permits as there are, and a drain or a reload a signal.
 
 use crate::command::{Action, Command, Outcome, Scope, SocketInfo, Ticket};
-use crate::process::Process;
+use crate::config::Config;
+use crate::permits::AllPermits;
+use crate::process::{Breakers, Process};
 use mio::Waker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +29,18 @@ pub(crate) enum Mail {
         /// A second signal came.
         now: bool,
     },
+    /// Another configuration holds from now on.
+    Reload(Box<Reload>),
+}
+
+/// Another configuration, for one thread.
+#[derive(Debug)]
+pub(crate) struct Reload {
+    pub(crate) config: Arc<Config>,
+    pub(crate) permits: AllPermits,
+    pub(crate) breakers: Breakers,
+    /// Hears that the thread has taken it.
+    pub(crate) taken: Sender<()>,
 }
 
 impl Mail {
@@ -61,7 +75,7 @@ impl Mail {
                 Self::Outcome(_, Outcome::Sent(sent)) => size_of_val(sent.as_slice()),
                 Self::Outcome(_, Outcome::Listed(infos)) => infos.iter().map(info).sum(),
                 Self::Outcome(_, Outcome::Inspected(Some(one))) => info(one),
-                Self::Outcome(..) | Self::Permit(_) | Self::Drain { .. } => 0,
+                Self::Outcome(..) | Self::Permit(_) | Self::Drain { .. } | Self::Reload(_) => 0,
             }
     }
 }

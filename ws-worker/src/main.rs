@@ -19,33 +19,47 @@ const CONFIGURATION: u8 = 78;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Command::Demo(demo) => run(&cli.log, Config::demo(&demo.flags.0)),
+        Command::Demo(demo) => run(&cli.log, move || Config::demo(&demo.flags.0)),
         Command::Serve(serve) => {
             let flags = serve.flags.0;
-            let config = match serve.config {
-                Some(file) => Config::load(&file, &flags),
-                None if flags.has("app") => Config::from_flags(&flags),
-                None => Config::load(Path::new(DEFAULT_CONFIG), &flags),
+            let file = match serve.config {
+                Some(file) => Some(file),
+                None if flags.has("app") => None,
+                None => Some(DEFAULT_CONFIG.into()),
             };
-            run(&cli.log, config)
+            run(&cli.log, move || match &file {
+                Some(file) => Config::load(file, &flags),
+                None => Config::from_flags(&flags),
+            })
         }
         Command::Check(check) => show(&check.config),
         Command::Connect(options) => ExitCode::from(ws_worker::connect::run(*options)),
     }
 }
 
-fn run(log: &Log, config: Result<Config, ConfigError>) -> ExitCode {
-    let config = match config {
+/// Runs a worker; `read` is asked again whenever the configuration is to be reloaded.
+fn run(
+    log: &Log,
+    read: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static,
+) -> ExitCode {
+    let level = log.level();
+    let read = move || -> Result<Config, ConfigError> {
+        let mut config = read()?;
+        config.log_level = level.unwrap_or(config.log_level);
+        Ok(config)
+    };
+    let config = match read() {
         Ok(config) => config,
         Err(error) => return fail(CONFIGURATION, error),
     };
-    if let Err(error) = ws_worker::log::start(log.level(), log.format()) {
+    if let Err(error) = ws_worker::log::start(config.log_level, log.format()) {
         return fail(CONFIGURATION, error);
     }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match ws_worker::supervisor::run(config) {
+    let source = move || read().map_err(|error| error.to_string());
+    match ws_worker::supervisor::run(config, Box::new(source)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(UNAVAILABLE, error),
     }

@@ -1,23 +1,43 @@
-//! What the threads of one process share: the configuration, the counters, the clock, and this life's name.
-//! Nothing here is locked on the hot path.
+//! What the threads of one process share: the counters, the clock, this life's name, and the configuration, of which each
+//! thread has the one that it has come to. Nothing here is locked on the hot path.
 
 use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::reload::Reloader;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ws_proto::DeflateParameters;
 
-/// One process.
+/// The breakers of all apps, by the apps' numbers.
+pub(crate) type Breakers = Arc<[Arc<Breaker>]>;
+
+/// One process, as a thread sees it. A reload brings another, with the same things shared.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// As started.
+    /// As this thread knows it.
     pub(crate) config: Arc<Config>,
+    /// What keeps handshakes from an app that fails; by the app's number, [`crate::config::Hooks::app`].
+    pub(crate) breakers: Breakers,
+    shared: Arc<Shared>,
+}
+
+impl std::ops::Deref for Process {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// What all threads have in common, from the start to the end.
+#[derive(Debug)]
+pub(crate) struct Shared {
     /// What is counted.
     pub(crate) counters: Counters,
     /// One start for all threads.
@@ -30,13 +50,13 @@ pub(crate) struct Process {
     pub(crate) draining: AtomicBool,
     /// What an earlier life left in the journal is not yet told: no accept, `/readyz` says 503.
     pub(crate) starting: AtomicBool,
-    /// What keeps handshakes from an app that fails; by the app's number, [`crate::config::Hooks::app`].
-    pub(crate) breakers: Box<[Breaker]>,
+    /// What brings threads another configuration.
+    pub(crate) reloader: OnceLock<Reloader>,
     /// Sockets of each client address, where `max_per_peer` bounds them. Locked once a handshake.
     peers: Mutex<HashMap<IpAddr, usize>>,
-    /// Three quarters of the memory budget, and nine tenths.
-    short_of_memory: usize,
-    out_of_memory: usize,
+    /// Three quarters of the memory budget, and nine tenths; whoever has the newest configuration says so to all.
+    short_of_memory: AtomicUsize,
+    out_of_memory: AtomicUsize,
 }
 
 impl Process {
@@ -48,33 +68,59 @@ impl Process {
         let mut boot = [0; 16];
         getrandom::fill(&mut boot)?;
         let [a, b, c, ..] = boot;
-        let memory = config.bounds.memory;
-        let breakers = (0..config.apps()).map(|_| Breaker::default()).collect();
-        let (short_of_memory, out_of_memory) = (memory / 4 * 3, memory / 10 * 9);
-        Ok(Arc::new(Self {
-            config,
+        let shared = Shared {
             counters: Counters::default(),
             clock: Clock::start(),
             boot: URL_SAFE_NO_PAD.encode(boot),
             boot_mark: [a, b, c],
             draining: AtomicBool::new(false),
             starting: AtomicBool::new(false),
-            breakers,
+            reloader: OnceLock::new(),
             peers: Mutex::default(),
-            short_of_memory,
-            out_of_memory,
-        }))
+            short_of_memory: AtomicUsize::new(0),
+            out_of_memory: AtomicUsize::new(0),
+        };
+        let breakers = breakers(&[], &config);
+        Ok(Arc::new(Self::view(config, breakers, Arc::new(shared))))
+    }
+
+    /// Returns the same process under another configuration.
+    pub(crate) fn with(&self, config: Arc<Config>, breakers: Breakers) -> Arc<Self> {
+        Arc::new(Self::view(config, breakers, Arc::clone(&self.shared)))
+    }
+
+    fn view(config: Arc<Config>, breakers: Breakers, shared: Arc<Shared>) -> Self {
+        let memory = config.bounds.memory;
+        shared
+            .short_of_memory
+            .store(memory / 4 * 3, Ordering::Relaxed);
+        shared
+            .out_of_memory
+            .store(memory / 10 * 9, Ordering::Relaxed);
+        Self {
+            config,
+            breakers,
+            shared,
+        }
+    }
+
+    /// Gives it a name that a test knows.
+    #[cfg(test)]
+    pub(crate) fn rename(&mut self, boot: &str) {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.boot = boot.to_owned();
+        }
     }
 
     /// Above three quarters of the budget no handshake is taken.
     pub(crate) fn is_short_of_memory(&self) -> bool {
-        self.counters.memory.get() > self.short_of_memory
+        self.counters.memory.get() > self.short_of_memory.load(Ordering::Relaxed)
     }
 
     /// Above nine tenths nobody is read.
     #[inline]
     pub(crate) fn is_out_of_memory(&self) -> bool {
-        self.counters.memory.get() > self.out_of_memory
+        self.counters.memory.get() > self.out_of_memory.load(Ordering::Relaxed)
     }
 
     /// Takes room for what compression remembers of one socket; false if `deflate_memory` is used up.
@@ -86,8 +132,10 @@ impl Process {
         }
         has_room
     }
+}
 
-    /// Gives it back.
+impl Shared {
+    /// Gives back what [`Process::take_context`] took.
     pub(crate) fn return_context(&self) {
         self.counters.contexts.subtract(1);
     }
@@ -113,4 +161,10 @@ impl Process {
             }
         }
     }
+}
+
+/// Makes a breaker for each app of a configuration that has none yet.
+pub(crate) fn breakers(old: &[Arc<Breaker>], config: &Config) -> Breakers {
+    let new = (old.len()..config.apps()).map(|_| Arc::default());
+    old.iter().map(Arc::clone).chain(new).collect()
 }

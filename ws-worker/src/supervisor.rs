@@ -5,13 +5,15 @@ use crate::config::{Address, Config, Listener, Route, Target};
 use crate::control::Control;
 use crate::counters::Gauge;
 use crate::handle::Handle;
-use crate::handler::{Chat, Echo, Handler, SaysVersion};
-use crate::hook::{HookHandler, Permits, Pool};
+use crate::handler::Handler;
+use crate::hook::Pool;
 use crate::listener::{Acceptor, Bound, Spare, bind};
 use crate::mailbox::{Inbox, Mailbox, mailbox};
+use crate::permits::Permits;
 use crate::process::Process;
+use crate::reload::{Reloader, Source};
 use crate::source::{self, Part, Router};
-use crate::worker::{Parts, Worker as Loop};
+use crate::worker::{Parts, Worker as Loop, handler};
 use mio::{Poll, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::cell::RefCell;
@@ -156,7 +158,7 @@ impl Builder {
     pub fn start(self) -> Result<Running, StartError> {
         match self.fault {
             Some(fault) => Err(StartError::Invalid(fault)),
-            None => start(self.config, &self.factories),
+            None => start(self.config, &self.factories, None),
         }
     }
 
@@ -167,7 +169,7 @@ impl Builder {
     pub fn run(self) -> Result<(), StartError> {
         match self.fault {
             Some(fault) => Err(StartError::Invalid(fault)),
-            None => run_with(self.config, &self.factories),
+            None => run_with(self.config, &self.factories, None),
         }
     }
 }
@@ -227,19 +229,23 @@ impl Running {
     }
 }
 
-/// Runs a worker until SIGTERM or SIGINT, then drains; a second signal ends it at once.
+/// Runs a worker until SIGTERM or SIGINT, then drains; a second signal ends it at once. SIGHUP takes what `source` reads.
 ///
 /// # Errors
 /// An address cannot be listened on, or the system refused something.
-pub fn run(config: Config) -> Result<(), StartError> {
-    run_with(config, &[])
+pub fn run(config: Config, source: Source) -> Result<(), StartError> {
+    run_with(config, &[], Some(source))
 }
 
-fn run_with(config: Config, factories: &[Factory]) -> Result<(), StartError> {
+fn run_with(
+    config: Config,
+    factories: &[Factory],
+    source: Option<Source>,
+) -> Result<(), StartError> {
     // Signals that come while it starts are kept until somebody can act on them.
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let waker = signals.handle();
-    let running = start(config, factories)?;
+    let running = start(config, factories, source)?;
     let handle = running.handle();
     let watch = std::thread::Builder::new()
         .name("signals".to_owned())
@@ -247,9 +253,10 @@ fn run_with(config: Config, factories: &[Factory]) -> Result<(), StartError> {
             let mut again = false;
             for signal in signals.forever() {
                 if signal == SIGHUP {
-                    tracing::warn!(
-                        "SIGHUP: nothing is reloaded, start again to read the configuration"
-                    );
+                    // On a thread of its own: names are looked up, and SIGTERM must not wait for that. The result is logged.
+                    if let Err(error) = handle.reload_then(drop) {
+                        tracing::error!(%error, "nothing was reloaded");
+                    }
                     continue;
                 }
                 tracing::info!(signal, again, "stopping");
@@ -269,7 +276,11 @@ fn run_with(config: Config, factories: &[Factory]) -> Result<(), StartError> {
 ///
 /// # Errors
 /// An address cannot be listened on, or the system refused something.
-pub fn start(config: Config, factories: &[Factory]) -> Result<Running, StartError> {
+fn start(
+    config: Config,
+    factories: &[Factory],
+    source: Option<Source>,
+) -> Result<Running, StartError> {
     raise_descriptor_limit();
     let threads = config.threads.max(1);
     let config = Arc::new(config);
@@ -321,6 +332,9 @@ pub fn start(config: Config, factories: &[Factory]) -> Result<Running, StartErro
     }
     let mailboxes: Arc<[Mailbox]> = mailboxes.into();
     let permits = Permits::of(&config);
+    let reloader = Reloader::new(source, &process, Arc::clone(&permits));
+    // Just made: nobody has set it.
+    let _ = process.reloader.set(reloader);
     let mut control = control;
     let mut handles = Vec::with_capacity(usize::from(threads));
     for (thread, ((poll, (inbox, spare)), acceptors)) in
@@ -413,7 +427,7 @@ struct Seed {
     control: Option<Bound>,
     process: Arc<Process>,
     mailboxes: Arc<[Mailbox]>,
-    permits: Arc<[Permits]>,
+    permits: Arc<[Arc<Permits>]>,
     factories: Vec<Factory>,
 }
 
@@ -424,24 +438,9 @@ impl Seed {
             self.permits,
             self.thread,
         )));
-        let handlers = self
-            .process
-            .config
-            .routes
-            .iter()
-            .map(|route| -> Box<dyn Handler> {
-                match &route.target {
-                    Target::Echo | Target::Page(_) => Box::new(Echo),
-                    Target::Chat => Box::new(Chat),
-                    Target::Version => Box::new(SaysVersion),
-                    Target::Handler(number) => match self.factories.get(*number) {
-                        Some(factory) => factory(),
-                        None => Box::new(Echo),
-                    },
-                    Target::Hooks(app) => Box::new(HookHandler::new(&hooks, route, app)),
-                }
-            })
-            .collect();
+        let own = |number: usize| self.factories.get(number).map(|factory| factory());
+        let routes = self.process.config.routes.iter();
+        let handlers = routes.map(|route| handler(route, &hooks, own)).collect();
         let control = match self.control {
             Some(bound) => Some(Control::new(
                 Arc::clone(&self.process),

@@ -18,6 +18,7 @@ pub(crate) enum Drop {
     Stalled,
     Panicked,
     Draining,
+    Removed,
     Starved,
 }
 
@@ -28,6 +29,7 @@ impl Drop {
             Self::Stalled => (CloseCode::TRY_AGAIN_LATER, "no progress"),
             Self::Panicked => (CloseCode::INTERNAL, "internal error"),
             Self::Draining => (CloseCode::RESTART, "restart"),
+            Self::Removed => (CloseCode::GOING_AWAY, "route removed"),
             Self::Starved => (CloseCode::TRY_AGAIN_LATER, "out of memory"),
         }
     }

@@ -13,6 +13,7 @@ pub(crate) struct Key {
     pub(crate) scope: Scope,
     pub(crate) group: Group,
     pub(crate) kind: Kind,
+    pub(crate) reload: Reload,
     /// As it would be written; empty where there is none.
     pub(crate) default: &'static str,
     /// One line for `--help`.
@@ -43,6 +44,17 @@ pub(crate) enum Group {
     Hooks,
     /// No flag.
     FileOnly,
+}
+
+/// What a reload does with a key that has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// It takes effect at once, or with the next hook.
+    Now,
+    /// Sockets that are open keep what they were opened with.
+    NewSockets,
+    /// It is said, and left as it was.
+    Restart,
 }
 
 /// What a key holds.
@@ -89,8 +101,21 @@ const fn key(
         scope,
         group,
         kind,
+        reload: Reload::Now,
         default,
         help,
+    }
+}
+
+impl Key {
+    const fn new_sockets(mut self) -> Self {
+        self.reload = Reload::NewSockets;
+        self
+    }
+
+    const fn restart(mut self) -> Self {
+        self.reload = Reload::Restart;
+        self
     }
 }
 
@@ -103,13 +128,15 @@ pub(crate) static KEYS: &[Key] = {
     };
     use Scope::{Anywhere, Route, Top};
     &[
-        key("listen", Top, Worker, Listeners, "127.0.0.1:9000", "Where clients come in: 127.0.0.1:9000, unix:/path, systemd:NAME, fd:0"),
-        key("threads", Top, Worker, Count(1..=255), "one a processor", "Loops, one a thread"),
+        key("listen", Top, Worker, Listeners, "127.0.0.1:9000", "Where clients come in: 127.0.0.1:9000, unix:/path, systemd:NAME, fd:0").restart(),
+        key("threads", Top, Worker, Count(1..=255), "one a processor", "Loops, one a thread").restart(),
         key("worker", Top, Worker, Text, "the host's name", "The name apps see as Ws-Worker"),
-        key("trusted_proxies", Top, Worker, Texts, "none", "Addresses and networks whose forwarding headers are believed; unix sockets always are"),
-        key("allowed_origins", Anywhere, Worker, Texts, "the app decides", "Origins that may come in: https://www.example.org, https://*.example.org, null, absent"),
-        key("versions", Anywhere, Worker, Kind::Versions, "75,76,7,8,13", "Protocol versions that are on"),
-        key("journal", Top, FileOnly, Text, "off", "Where closed hooks survive the worker"),
+        key("trusted_proxies", Top, Worker, Texts, "none", "Addresses and networks whose forwarding headers are believed; unix sockets always are").new_sockets(),
+        key("allowed_origins", Anywhere, Worker, Texts, "the app decides", "Origins that may come in: https://www.example.org, https://*.example.org, null, absent").new_sockets(),
+        key("versions", Anywhere, Worker, Kind::Versions, "75,76,7,8,13", "Protocol versions that are on").new_sockets(),
+        key("journal", Top, FileOnly, Text, "off", "Where closed hooks survive the worker").restart(),
+
+        key("log_level", Top, FileOnly, Text, "info", "What is logged: error, warn, info, debug or trace; --log-level wins"),
 
         key("app", Anywhere, Hooks, Text, "", "Where hooks go: http://HOST:PORT/PATH, http+unix:///SOCKET:/PATH, fcgi://HOST:PORT/SCRIPT, fcgi+unix:///SOCKET:/SCRIPT"),
         key("dialect", Anywhere, Hooks, Text, "plain", "How hooks look to the app: \"plain\", or \"typhoonae\" as in 2010"),
@@ -118,31 +145,31 @@ pub(crate) static KEYS: &[Key] = {
         key("hook_timeout", Anywhere, Hooks, Duration { zero: false }, "30s", "One attempt of a hook may take so long"),
         key("give_up", Anywhere, Hooks, Duration { zero: false }, "60s", "A message is repeated for so long, then its socket is closed with 1013"),
         key("retry", Anywhere, Hooks, Text, "unknown", "What is repeated: hooks whose outcome is \"unknown\", or only those surely \"unsent\""),
-        key("forward_headers", Anywhere, Hooks, Texts, FORWARDED_LIST, "Headers of the handshake that every hook carries"),
-        key("started", Anywhere, Hooks, Switch, "false", "Whether the app is told of every start"),
+        key("forward_headers", Anywhere, Hooks, Texts, FORWARDED_LIST, "Headers of the handshake that every hook carries").new_sockets(),
+        key("started", Anywhere, Hooks, Switch, "false", "Whether the app is told of every start").restart(),
         key("server_name", Anywhere, Hooks, Text, "", "typhoonae: the scope of its broadcast; FastCGI: SERVER_NAME"),
 
         key("keep", Anywhere, Hooks, Switch, "false", "FastCGI: keep connections, which pins a child of php-fpm each"),
-        key("docroot", Anywhere, Hooks, Text, "none", "FastCGI: a folder; /foo/bar is its file foo/bar_wsh.php"),
-        key("docroot_suffix", Anywhere, Hooks, Text, "_wsh.php", "FastCGI: what such a file's name ends with"),
+        key("docroot", Anywhere, Hooks, Text, "none", "FastCGI: a folder; /foo/bar is its file foo/bar_wsh.php").new_sockets(),
+        key("docroot_suffix", Anywhere, Hooks, Text, "_wsh.php", "FastCGI: what such a file's name ends with").new_sockets(),
 
-        key("handshake_timeout", Top, Time, Duration { zero: false }, "10s", "From accept until open"),
-        key("heartbeat", Anywhere, Time, DurationOrOff, "25s", "Ping when nothing came for so long, or off"),
-        key("pong_timeout", Anywhere, Time, Duration { zero: false }, "20s", "Without any byte for so long after a ping: dropped"),
-        key("idle_timeout", Anywhere, Time, DurationOrOff, "off", "Without a message for so long: closed with 1001"),
+        key("handshake_timeout", Top, Time, Duration { zero: false }, "10s", "From accept until open").new_sockets(),
+        key("heartbeat", Anywhere, Time, DurationOrOff, "25s", "Ping when nothing came for so long, or off").new_sockets(),
+        key("pong_timeout", Anywhere, Time, Duration { zero: false }, "20s", "Without any byte for so long after a ping: dropped").new_sockets(),
+        key("idle_timeout", Anywhere, Time, DurationOrOff, "off", "Without a message for so long: closed with 1001").new_sockets(),
         key("heartbeat_text", Anywhere, Time, HeartbeatText, "off", "A text from clients that is swallowed; { receive = \"…\", answer = \"…\" } answers it"),
-        key("close_timeout", Anywhere, Time, Duration { zero: false }, "5s", "The closing handshake may take so long"),
+        key("close_timeout", Anywhere, Time, Duration { zero: false }, "5s", "The closing handshake may take so long").new_sockets(),
         key("stall_timeout", Anywhere, Time, Duration { zero: false }, "30s", "Unsent bytes and no progress for so long: dropped"),
         key("drain", Top, Time, Duration { zero: true }, "20s", "After SIGTERM: time to close all sockets"),
 
-        key("max_head", Top, Limits, Size { min: 256 }, "16KiB", "A handshake's request line and headers"),
-        key("max_headers", Top, Limits, Count(1..=65_535), "100", "Headers of a handshake"),
-        key("max_subprotocols", Top, Limits, Count(1..=65_535), "32", "Subprotocols that a handshake offers"),
-        key("max_message", Anywhere, Limits, Size { min: 1 }, "1MiB", "A message, whole or put together"),
-        key("max_fragments", Anywhere, Limits, Count(SOME), "16384", "Fragments of a message"),
-        key("max_empty_fragments", Anywhere, Limits, Count(U32), "256", "Empty fragments of a message"),
-        key("max_control_frames", Anywhere, Limits, Count(U32), "1024", "Control frames inside a fragmented message"),
-        key("max_length_digits", Anywhere, Limits, Count(1..=9), "9", "Digits of a length in 75 and 76"),
+        key("max_head", Top, Limits, Size { min: 256 }, "16KiB", "A handshake's request line and headers").new_sockets(),
+        key("max_headers", Top, Limits, Count(1..=65_535), "100", "Headers of a handshake").new_sockets(),
+        key("max_subprotocols", Top, Limits, Count(1..=65_535), "32", "Subprotocols that a handshake offers").new_sockets(),
+        key("max_message", Anywhere, Limits, Size { min: 1 }, "1MiB", "A message, whole or put together").new_sockets(),
+        key("max_fragments", Anywhere, Limits, Count(SOME), "16384", "Fragments of a message").new_sockets(),
+        key("max_empty_fragments", Anywhere, Limits, Count(U32), "256", "Empty fragments of a message").new_sockets(),
+        key("max_control_frames", Anywhere, Limits, Count(U32), "1024", "Control frames inside a fragmented message").new_sockets(),
+        key("max_length_digits", Anywhere, Limits, Count(1..=9), "9", "Digits of a length in 75 and 76").new_sockets(),
         key("max_output", Anywhere, Limits, Size { min: 1 }, "1MiB", "Bytes queued for a socket"),
         key("queue_messages", Anywhere, Limits, Count(SOME), "64", "Messages that a socket queues for the app, then it is not read"),
         key("queue_bytes", Anywhere, Limits, Size { min: 1 }, "1MiB", "Bytes that a socket queues for the app, then it is not read"),
@@ -150,15 +177,15 @@ pub(crate) static KEYS: &[Key] = {
         key("max_groups", Anywhere, Limits, Count(U32), "64", "Groups that a socket is in"),
         key("max_group_name", Anywhere, Limits, Size { min: 1 }, "128B", "A group's name"),
         key("max_meta", Anywhere, Limits, Size { min: 0 }, "8KiB", "What an app stores for a socket"),
-        key("max_connections", Top, Limits, Count(SOME), "65536, or what the descriptor limit leaves", "Sockets in any state"),
-        key("max_handshakes", Top, Limits, Count(SOME), "1024", "Handshakes in flight"),
-        key("max_per_peer", Top, Limits, CountOrOff(SOME), "off", "Sockets of one peer address"),
+        key("max_connections", Top, Limits, Count(SOME), "65536, or what the descriptor limit leaves", "Sockets in any state").new_sockets(),
+        key("max_handshakes", Top, Limits, Count(SOME), "1024", "Handshakes in flight").new_sockets(),
+        key("max_per_peer", Top, Limits, CountOrOff(SOME), "off", "Sockets of one peer address").new_sockets(),
         key("memory", Top, Limits, Size { min: 1024 * 1024 }, "256MiB", "All buffers of all sockets together"),
         key("max_control_body", Top, Limits, Size { min: 1 }, "16MiB", "A control request's body"),
-        key("deflate", Anywhere, Limits, Switch, "true", "Compression, where a client offers it"),
-        key("deflate_min", Anywhere, Limits, Size { min: 0 }, "128B", "Smaller messages are not compressed"),
-        key("deflate_takeover", Anywhere, Limits, Switch, "false", "Whether a socket's messages are remembered to compress the next ones"),
-        key("deflate_memory", Top, Limits, Size { min: 0 }, "64MiB", "What is remembered of all sockets together"),
+        key("deflate", Anywhere, Limits, Switch, "true", "Compression, where a client offers it").new_sockets(),
+        key("deflate_min", Anywhere, Limits, Size { min: 0 }, "128B", "Smaller messages are not compressed").new_sockets(),
+        key("deflate_takeover", Anywhere, Limits, Switch, "false", "Whether a socket's messages are remembered to compress the next ones").new_sockets(),
+        key("deflate_memory", Top, Limits, Size { min: 0 }, "64MiB", "What is remembered of all sockets together").new_sockets(),
 
         key("path", Route, FileOnly, Text, "", "A path and what lies below it"),
         key("handler", Anywhere, FileOnly, Text, "", "What answers instead of an app: \"echo\" or \"chat\""),

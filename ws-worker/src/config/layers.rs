@@ -99,6 +99,12 @@ impl<'a> Layers<'a> {
         })
     }
 
+    pub(crate) fn log_level(&self) -> Result<Option<tracing::Level>, Wrong> {
+        const WORDS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+        let word = self.read("log_level", |value| read::word(value, &WORDS))?;
+        Ok(word.and_then(|word| word.parse().ok()))
+    }
+
     pub(crate) fn trusted_proxies(&self) -> Result<Vec<IpNet>, Wrong> {
         let networks = self.read("trusted_proxies", |value| {
             let texts = read::texts(value)?.into_iter();

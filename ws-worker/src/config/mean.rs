@@ -63,7 +63,9 @@ pub(crate) fn config(
         bounds: top.bounds()?,
         drain: top.duration("drain")?.unwrap_or(defaults.drain),
         journal: None,
+        log_level: top.log_level()?.unwrap_or(defaults.log_level),
         warnings: meaning.warnings,
+        apps: meaning.apps.into_iter().map(|app| app.url).collect(),
     };
     config.warnings.extend(warn::of(&config));
     Ok(config)

@@ -11,6 +11,7 @@ mod origin;
 mod raw;
 mod read;
 mod secret;
+mod succession;
 #[cfg(test)]
 mod tests;
 pub(crate) mod unit;
@@ -19,6 +20,7 @@ mod warn;
 pub use error::ConfigError;
 pub use flags::{BadFlag, Flags, Overrides};
 pub use origin::{Origin, origin_allowed};
+pub use succession::Changes;
 
 use ipnet::IpNet;
 use std::fmt;
@@ -55,8 +57,12 @@ pub struct Config {
     pub drain: Duration,
     /// Where closed hooks survive; `None` is off.
     pub journal: Option<PathBuf>,
+    /// What is logged, unless `WS_WORKER_LOG` says it; `info`.
+    pub log_level: tracing::Level,
     /// One line for each option that weakens the worker, to be logged at start.
     pub warnings: Vec<String>,
+    /// Apps by their number, as their URLs are written.
+    pub(crate) apps: Vec<String>,
 }
 
 impl Default for Config {
@@ -74,7 +80,9 @@ impl Default for Config {
             bounds: Bounds::default(),
             drain: Duration::from_secs(20),
             journal: None,
+            log_level: tracing::Level::INFO,
             warnings: Vec::new(),
+            apps: Vec::new(),
         }
     }
 }
@@ -139,8 +147,14 @@ impl Config {
     pub fn route_for(&self, path: &str) -> Option<&Arc<Route>> {
         self.routes
             .iter()
-            .filter(|route| route.holds(path))
+            .filter(|route| !route.gone && route.holds(path))
             .max_by_key(|route| route.path.len())
+    }
+
+    /// Finds a route by its own path; one that a reload has taken out of the file only if there is no other.
+    pub(crate) fn route_at(&self, path: &str) -> Option<&Arc<Route>> {
+        let routes = self.routes.iter().filter(|route| route.path == path);
+        routes.min_by_key(|route| route.gone)
     }
 }
 
@@ -202,7 +216,7 @@ fn descriptor_limit() -> Option<usize> {
 }
 
 /// One address that is listened on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Where.
     pub address: Address,
@@ -280,6 +294,8 @@ pub struct Route {
     pub max_group_name: usize,
     /// Bytes of what an app stores for a socket, names and values; 8 KiB.
     pub max_meta: usize,
+    /// A reload has taken it out of the file: nobody comes in any more, and who is there is closed.
+    pub(crate) gone: bool,
 }
 
 impl Route {
@@ -299,6 +315,7 @@ impl Route {
             max_groups: 64,
             max_group_name: 128,
             max_meta: 8 * 1024,
+            gone: false,
         }
     }
 

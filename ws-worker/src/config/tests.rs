@@ -131,6 +131,7 @@ const WRITTEN: &[(&str, &str)] = &[
     ("allowed_origins", "['https://www.example.org']"),
     ("versions", "[7, 8, 13]"),
     ("journal", "'off'"),
+    ("log_level", "'debug'"),
     ("app", "'http://127.0.0.1:1/'"),
     ("dialect", "'plain'"),
     ("secret_file", "['/dev/null/nothing']"),

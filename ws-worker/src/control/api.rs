@@ -202,9 +202,7 @@ fn is_opaque_id(text: &str) -> bool {
 
 fn route(path: &str, config: &Config) -> Result<RouteId, Answer> {
     config
-        .routes
-        .iter()
-        .find(|route| route.path == path)
+        .route_at(path)
         .map(|route| route.id)
         .ok_or_else(|| Answer::error(404, "no such route"))
 }

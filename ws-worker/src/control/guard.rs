@@ -37,6 +37,11 @@ impl Guard {
         }
     }
 
+    /// Wants another token from now on. Who guessed at the old one has not guessed less.
+    pub(super) fn replace(&mut self, token: Option<&Secret>) {
+        self.token = token.map(|Secret(token)| Sha256::digest(token).into());
+    }
+
     /// Looks at what a caller shows.
     ///
     /// # Errors

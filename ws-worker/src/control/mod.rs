@@ -86,6 +86,14 @@ impl Control {
         })
     }
 
+    /// Takes another configuration: its bounds, its routes, its token.
+    pub(crate) fn reload(&mut self, process: &Arc<Process>) {
+        let control = process.config.control.as_ref();
+        let token = control.and_then(|control| control.token.as_ref());
+        self.shared.guard.replace(token);
+        self.shared.process = Arc::clone(process);
+    }
+
     /// Takes an event: `number` 0 is the listener.
     pub(crate) fn ready(&mut self, turn: &mut Turn<'_>, number: usize, readiness: Readiness) {
         if number == 0 {

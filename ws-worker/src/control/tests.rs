@@ -175,7 +175,9 @@ impl World {
             match mail {
                 Mail::Command(command) if self.silent => self.unanswered.push(command),
                 Mail::Command(command) => self.play(1, command),
-                Mail::Outcome(..) | Mail::Permit(_) | Mail::Drain { .. } => panic!("{mail:?}"),
+                Mail::Outcome(..) | Mail::Permit(_) | Mail::Drain { .. } | Mail::Reload(_) => {
+                    panic!("{mail:?}")
+                }
             }
         }
         while let Some((ticket, outcome)) = self.router.outcomes.pop_front() {

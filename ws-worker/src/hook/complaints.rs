@@ -62,6 +62,11 @@ impl Complaints {
         }
     }
 
+    /// Takes more apps in; nothing was said of them yet.
+    pub(crate) fn resize(&mut self, apps: usize) {
+        self.apps.resize(apps, [Said::default(); KINDS]);
+    }
+
     /// Returns whether this may be said now, and then how often it was not since the last time.
     pub(crate) fn may_say(&mut self, now: Instant, app: usize, kind: Kind) -> Option<u64> {
         let said = self.apps.get_mut(app)?.get_mut(kind as usize)?;

@@ -138,6 +138,13 @@ impl Endpoint {
         }
     }
 
+    /// Returns whether the hooks of a socket whose handshake was told to `old` can be told here: what was rendered of its path
+    /// then is what is wanted of it now.
+    pub(crate) fn can_follow(&self, old: &Self) -> bool {
+        let uses_path = |endpoint: &Self| endpoint.pieces.contains(&Piece::Path);
+        self.hooks.docroot == old.hooks.docroot && (uses_path(old) || !uses_path(self))
+    }
+
     /// Appends request line and common header lines.
     pub(crate) fn push_head(&self, event: &str, block: &Block, out: &mut Vec<u8>) {
         out.extend_from_slice(b"POST ");

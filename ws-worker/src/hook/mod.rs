@@ -11,7 +11,6 @@ mod fastcgi;
 mod http;
 mod http_date;
 mod member;
-mod permits;
 mod pool;
 mod settle;
 mod signature;
@@ -20,7 +19,6 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use permits::Permits;
 pub(crate) use pool::Pool;
 
 use crate::command::SocketId;
@@ -144,6 +142,7 @@ impl HookHandler {
     /// Prepares a route.
     pub(crate) fn new(pool: &Rc<RefCell<Pool>>, route: &Route, hooks: &Arc<Hooks>) -> Self {
         let endpoint = Rc::new(Endpoint::new(pool.borrow().process(), route, hooks));
+        pool.borrow_mut().lead(&endpoint);
         Self {
             pool: Rc::clone(pool),
             endpoint,

@@ -2,6 +2,7 @@
 //! Knows sockets of clients only by their ids; what an answer means is `settle`'s affair.
 
 mod dial;
+mod reload;
 mod sparing;
 
 use crate::clock::unix_seconds;
@@ -13,10 +14,10 @@ use crate::hook::complaints::{Complaints, Kind};
 use crate::hook::connection::{Cause, Connection, Failure};
 use crate::hook::endpoint::{Block, Endpoint};
 use crate::hook::member::{Key, Line, Member, Members, Phase, Wait};
-use crate::hook::permits::Permits;
 use crate::hook::settle::Outcome;
 use crate::hook::{Ended, HookEvent, dialect};
 use crate::mailbox::Mail;
+use crate::permits::Permits;
 use crate::process::Process;
 use crate::source::{Readiness, Turn};
 use slab::Slab;
@@ -43,9 +44,11 @@ pub(crate) struct Pool {
     pub(super) newcomers: Vec<Key>,
     /// Pauses before another attempt; an entry whose member waits no longer for this moment is stale.
     pub(super) pauses: BinaryHeap<Reverse<(Instant, Key)>>,
-    permits: Arc<[Permits]>,
+    permits: Arc<[Arc<Permits>]>,
     thread: u8,
     apps: Vec<App>,
+    /// Where each route's hooks go now; a reload changes that under sockets that are open.
+    endpoints: Vec<Option<Rc<Endpoint>>>,
     connections: Slab<Connection>,
     /// Where the member of a socket is, by the socket's slot.
     slots: Vec<usize>,
@@ -78,64 +81,53 @@ struct App {
 
 impl Pool {
     /// Prepares the pool of a thread. The first also tells the apps that the worker has started.
-    pub(crate) fn new(process: Arc<Process>, permits: Arc<[Permits]>, thread: u8) -> Self {
-        let threads = usize::from(process.config.threads.max(1));
-        let mut apps: Vec<App> = permits
-            .iter()
-            .map(|permits| App {
-                address: AppAddress::Tcp(Vec::new()),
-                scheme: Scheme::Http,
-                idle: Vec::new(),
-                fresh: Vec::new(),
-                max_idle: permits.limit.div_ceil(threads),
-                lines: [VecDeque::new(), VecDeque::new(), VecDeque::new()],
-                turn: 0,
-                granted: 0,
-            })
-            .collect();
-        let mut starting = Vec::new();
-        for route in &process.config.routes {
-            let Target::Hooks(hooks) = &route.target else {
-                continue;
-            };
-            if let Some(app) = apps.get_mut(hooks.app) {
-                app.address = hooks.url.address.clone();
-                app.scheme = hooks.url.scheme;
-            }
-            let is_told = starting
-                .iter()
-                .any(|told: &Rc<Endpoint>| told.hooks.app == hooks.app);
-            if hooks.started && thread == 0 && !is_told {
-                starting.push(Rc::new(Endpoint::new(&process, route, hooks)));
-            }
-        }
+    pub(crate) fn new(process: Arc<Process>, permits: Arc<[Arc<Permits>]>, thread: u8) -> Self {
         let mut seed = [0; 8];
         // Jitter need not be secret: without random bytes the thread's number must do.
         let _ = getrandom::fill(&mut seed);
         let mut pool = Self {
             members: Members::default(),
-            complaints: Complaints::new(apps.len()),
+            complaints: Complaints::new(0),
             random: Random::new(u64::from_ne_bytes(seed) ^ u64::from(thread)),
             newcomers: Vec::new(),
             pauses: BinaryHeap::new(),
             permits,
             thread,
-            apps,
+            apps: Vec::new(),
+            endpoints: Vec::new(),
             connections: Slab::new(),
             slots: Vec::new(),
             deadline: None,
             serial: 0,
-            starts: starting.len(),
+            starts: 0,
             held: 0,
             charged: 0,
             process,
         };
-        for endpoint in starting {
-            let member = Member::new(None, &endpoint, Block::default(), Phase::Started);
-            let key = pool.members.insert(member);
-            pool.newcomers.push(key);
+        pool.set_apps();
+        if thread == 0 {
+            pool.tell_of_the_start();
         }
         pool
+    }
+
+    fn tell_of_the_start(&mut self) {
+        let process = Arc::clone(&self.process);
+        let mut told = Vec::new();
+        for route in &process.config.routes {
+            let Target::Hooks(hooks) = &route.target else {
+                continue;
+            };
+            if !hooks.started || told.contains(&hooks.app) {
+                continue;
+            }
+            told.push(hooks.app);
+            let endpoint = Rc::new(Endpoint::new(&process, route, hooks));
+            let member = Member::new(None, &endpoint, Block::default(), Phase::Started);
+            let key = self.members.insert(member);
+            self.newcomers.push(key);
+        }
+        self.starts = told.len();
     }
 
     pub(super) fn process(&self) -> &Process {
@@ -322,6 +314,7 @@ impl Pool {
             {
                 member.since = turn.now;
                 member.attempt = 0;
+                self.move_over(key);
                 if self.admit(turn, key) {
                     self.line_up(key, false);
                 }
@@ -407,6 +400,7 @@ impl Pool {
 
     /// Puts a member in its line; in front if it was there before.
     pub(super) fn line_up(&mut self, key: Key, in_front: bool) {
+        self.move_over(key);
         let Some(member) = self.members.get_mut(key) else {
             return;
         };
@@ -507,7 +501,7 @@ impl Pool {
     }
 
     fn give_permit(&mut self, turn: &mut Turn<'_>, app: usize) {
-        match self.permits.get(app).and_then(Permits::give) {
+        match self.permits.get(app).and_then(|permits| permits.give()) {
             Some(thread) if thread == self.thread => {
                 if let Some(app) = self.apps.get_mut(app) {
                     app.granted += 1;

@@ -47,7 +47,7 @@ pub(super) fn process(route: &Arc<Route>, threads: u8) -> Arc<Process> {
         ..Config::default()
     };
     let mut process = Process::new(Arc::new(config)).unwrap();
-    Arc::get_mut(&mut process).unwrap().boot = "BOOT".into();
+    Arc::get_mut(&mut process).unwrap().rename("BOOT");
     process
 }
 

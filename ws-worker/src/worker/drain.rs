@@ -2,8 +2,10 @@
 
 use super::Worker;
 use crate::client::{Drop, Phase, Verdict};
+use crate::command::RouteId;
 use crate::handler::ClosedBy;
 use crate::timers::Entry;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use ws_proto::{CloseCode, Instant};
@@ -14,6 +16,40 @@ pub(super) struct Drain {
     pub(super) until: Instant,
     pub(super) waiting: Vec<Entry>,
     pub(super) total: usize,
+}
+
+impl Drain {
+    fn new(now: Instant, limit: Duration, waiting: Vec<Entry>) -> Self {
+        let total = waiting.len();
+        Self {
+            began: now,
+            until: now + limit,
+            waiting,
+            total,
+        }
+    }
+
+    /// Takes those whose turn it is: all of them within the first half of the time.
+    fn take_due(&mut self, now: Instant) -> Vec<Entry> {
+        let half = (self.until.since(self.began).as_millis() / 2).max(1);
+        let elapsed = now.since(self.began).as_millis();
+        let due = ((self.total as u128 * elapsed).div_ceil(half))
+            .max(1)
+            .min(self.total as u128) as usize;
+        let left = self.total - due;
+        self.waiting.split_off(left.min(self.waiting.len()))
+    }
+
+    /// Returns when who has not answered its close is dropped, so that there is time left for the apps to hear of it.
+    fn last_quarter(&self) -> Instant {
+        self.began + self.until.since(self.began) / 4 * 3
+    }
+}
+
+/// The end of routes that a reload has taken out of the file: as the end of a life, for their sockets alone.
+pub(super) struct Leaving {
+    routes: Vec<RouteId>,
+    drain: Drain,
 }
 
 impl Worker {
@@ -39,42 +75,33 @@ impl Worker {
                 Some(Phase::Lingering { .. }) | None => {}
             }
         }
-        let total = waiting.len();
-        self.drain = Some(Drain {
-            began: self.now,
-            until: self.now + limit,
-            waiting,
-            total,
-        });
+        self.leaving.clear(); // They leave with everybody.
+        self.drain = Some(Drain::new(self.now, limit, waiting));
         self.drain_some();
     }
 
     /// Closes as many sockets as are due: all of them within the first half of the drain.
     pub(super) fn drain_some(&mut self) {
         let Some(drain) = &mut self.drain else { return };
-        let half = (drain.until.since(drain.began).as_millis() / 2).max(1);
-        let elapsed = self.now.since(drain.began).as_millis();
-        let due = ((drain.total as u128 * elapsed).div_ceil(half))
-            .max(1)
-            .min(drain.total as u128) as usize;
-        let left = drain.total - due;
-        let closing = drain.waiting.split_off(left.min(drain.waiting.len()));
+        let closing = drain.take_due(self.now);
         for entry in closing {
-            let is_opening = self
-                .clients
-                .get_mut(entry)
-                .is_some_and(|client| matches!(client.phase, Phase::Opening(_)));
-            if is_opening {
-                self.step(entry, |client, cx| ((), client.evict(cx)));
-            } else {
-                self.step(entry, |client, cx| {
-                    (
-                        (),
-                        client.close(cx, CloseCode::RESTART, "restart", ClosedBy::Worker),
-                    )
-                });
-            }
+            self.send_away(entry, CloseCode::RESTART, "restart");
         }
+    }
+
+    fn send_away(&mut self, entry: Entry, code: CloseCode, reason: &str) {
+        let is_opening = self
+            .clients
+            .get_mut(entry)
+            .is_some_and(|client| matches!(client.phase, Phase::Opening(_)));
+        self.step(entry, |client, cx| {
+            let verdict = if is_opening {
+                client.evict(cx)
+            } else {
+                client.close(cx, code, reason, ClosedBy::Worker)
+            };
+            ((), verdict)
+        });
     }
 
     /// Returns whether the drain is over. Who has not answered its close by the last quarter is dropped, so that there
@@ -84,8 +111,7 @@ impl Worker {
             return false;
         };
         let late = drain.until <= self.now;
-        let last_quarter = drain.began + drain.until.since(drain.began) / 4 * 3;
-        if last_quarter <= self.now && !self.clients.is_empty() {
+        if drain.last_quarter() <= self.now && !self.clients.is_empty() {
             for entry in self.clients.entries() {
                 self.step(entry, |client, cx| {
                     client.drop_now(cx, Drop::Draining);
@@ -107,5 +133,66 @@ impl Worker {
             control.stop();
         }
         late || idle
+    }
+
+    /// The sockets of these routes leave: their app is told as of any end, for as long as `drain` says.
+    pub(super) fn begin_leaving(&mut self, routes: Vec<RouteId>) {
+        if self.drain.is_some() {
+            return;
+        }
+        let waiting = self.sockets_of(&routes);
+        let limit = self.process.config.drain;
+        let drain = Drain::new(self.now, limit, waiting);
+        self.leaving.push(Leaving { routes, drain });
+        self.leave_some();
+    }
+
+    /// Closes those whose turn it is. A route that another reload has brought back is left alone.
+    pub(super) fn leave_some(&mut self) {
+        for mut leaving in std::mem::take(&mut self.leaving) {
+            let config = Arc::clone(&self.process.config);
+            leaving.routes.retain(|route| {
+                let route = config.routes.get(usize::from(route.0));
+                route.is_some_and(|route| route.gone)
+            });
+            let is_leaving = |route: RouteId| leaving.routes.contains(&route);
+            for entry in leaving.drain.take_due(self.now) {
+                let client = self.clients.get_mut(entry);
+                if client.is_some_and(|client| is_leaving(client.route)) {
+                    self.send_away(entry, CloseCode::GOING_AWAY, "route removed");
+                }
+            }
+            if leaving.drain.last_quarter() <= self.now {
+                for entry in self.sockets_of(&leaving.routes) {
+                    self.step(entry, |client, cx| {
+                        client.drop_now(cx, Drop::Removed);
+                        ((), Verdict::Leaves)
+                    });
+                }
+            }
+            let is_late = leaving.drain.until <= self.now;
+            // What has an answer to come is forgotten with it, some ticks later.
+            let stays = !is_late || self.hooks.borrow_mut().forget_routes(is_leaving);
+            if stays && !leaving.routes.is_empty() {
+                self.leaving.push(leaving);
+            }
+        }
+    }
+
+    /// Returns the sockets of these routes, open or about to be.
+    fn sockets_of(&mut self, routes: &[RouteId]) -> Vec<Entry> {
+        let mut entries = self.clients.entries();
+        entries.retain(|entry| {
+            let client = self.clients.get_mut(*entry);
+            client.is_some_and(|client| {
+                let has_route = match &client.phase {
+                    Phase::Opening(opening) => opening.was_asked(),
+                    Phase::Open(_) => true,
+                    Phase::Lingering { .. } => false,
+                };
+                has_route && routes.contains(&client.route)
+            })
+        });
+        entries
     }
 }

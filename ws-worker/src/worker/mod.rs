@@ -5,7 +5,6 @@ use crate::client::{Context, Drop, Phase, Verdict};
 use crate::clients::{self, Clients};
 use crate::clock::Tick;
 use crate::command::RouteId;
-use crate::config::Target;
 use crate::control::Control;
 use crate::counters::Totals;
 use crate::groups::{Groups, Members};
@@ -69,8 +68,10 @@ mod broadcast;
 mod commands;
 mod drain;
 mod memory;
+mod reload;
 
-use drain::Drain;
+use drain::{Drain, Leaving};
+pub(crate) use reload::handler;
 
 /// One thread's loop and all that lives in it.
 pub(crate) struct Worker {
@@ -115,6 +116,8 @@ pub(crate) struct Worker {
     /// When somebody last gave way to the others.
     gave_way: Option<Instant>,
     drain: Option<Drain>,
+    /// Sockets of routes that reloads have taken out of the file.
+    leaving: Vec<Leaving>,
 }
 
 /// What a loop is made of.
@@ -147,11 +150,7 @@ impl Worker {
             acceptor.register(poll.registry(), source::token(Part::Listener, number))?;
         }
         let now = process.clock.now();
-        let has_hooks = process
-            .config
-            .routes
-            .iter()
-            .any(|route| matches!(route.target, Target::Hooks(_)));
+        let has_hooks = reload::has_hooks(&process.config);
         let members = process
             .config
             .routes
@@ -190,6 +189,7 @@ impl Worker {
             starved_since: None,
             gave_way: None,
             drain: None,
+            leaving: Vec::new(),
             process,
         })
     }
@@ -231,6 +231,7 @@ impl Worker {
             | self.accept_at.is_some()
             | self.starved_since.is_some()
             | self.drain.is_some()
+            | !self.leaving.is_empty()
     }
 
     /// Does all but events and the clients' deadlines; returns whether a drain is over.
@@ -280,7 +281,8 @@ impl Worker {
         }
         consider(self.accept_at);
         consider(self.starved_since.map(|_| self.now + STARVED_TICK));
-        consider(self.drain.as_ref().map(|_| self.now + DRAIN_TICK));
+        let is_draining = self.drain.is_some() || !self.leaving.is_empty();
+        consider(is_draining.then(|| self.now + DRAIN_TICK));
         deadline
     }
 
@@ -346,6 +348,9 @@ impl Worker {
         }
         if self.drain.is_some() {
             self.drain_some();
+        }
+        if !self.leaving.is_empty() {
+            self.leave_some();
         }
     }
 
@@ -499,6 +504,7 @@ impl Worker {
                 Mail::Outcome(ticket, outcome) => self.router.outcomes.push_back((ticket, outcome)),
                 Mail::Permit(app) => self.hooks.borrow_mut().permit(&mut turn!(self), app),
                 Mail::Drain { now } => self.begin_drain(now),
+                Mail::Reload(reload) => self.reload(*reload),
             }
         }
     }

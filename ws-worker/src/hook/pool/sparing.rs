@@ -137,6 +137,7 @@ impl Pool {
     }
 
     fn breaker(&self, member: &Member) -> Option<&Breaker> {
-        self.process.breakers.get(member.endpoint.hooks.app)
+        let breaker = self.process.breakers.get(member.endpoint.hooks.app);
+        breaker.map(|breaker| &**breaker)
     }
 }

@@ -17,6 +17,7 @@ use crate::command::{Action, LateDecision, RouteId};
 use crate::config::{AppAddress, Target};
 use crate::handler::{Lent, SendError};
 use crate::mailbox::{Inbox, Mail, mailbox};
+use crate::permits::Permits;
 use crate::process::Process;
 use crate::source::{Part, Readiness, Router, Turn, split};
 use mio::{Events, Poll, Token, Waker};
@@ -187,7 +188,12 @@ impl World {
     }
 
     /// As many threads as are wanted; the app is the first one's.
-    fn threads(process: &Arc<Process>, permits: &Arc<[Permits]>, app: App, count: u8) -> Vec<Self> {
+    fn threads(
+        process: &Arc<Process>,
+        permits: &Arc<[Arc<Permits>]>,
+        app: App,
+        count: u8,
+    ) -> Vec<Self> {
         let polls: Vec<Poll> = (0..count).map(|_| Poll::new().unwrap()).collect();
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = polls
             .iter()
