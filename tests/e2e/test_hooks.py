@@ -124,6 +124,14 @@ def test_who_joins_by_the_handshakes_answer_hears_what_it_says_to_the_group(work
             assert not heard or first.receive() == "somebody came"
 
 
+def test_a_group_is_the_workers_and_not_the_routes(workers, scripts):
+    red, blue = (scripts(handshake=("", {"Ws-Join": "both"}), message=lambda hook: (hook.body, {"Ws-To": "both"})) for _ in range(2))
+    worker = workers.serve(f'[[route]]\npath = "/red"\napp = "{red.url}"\n[[route]]\npath = "/blue"\napp = "{blue.url}"')
+    with Client("rfc6455", worker.address, "/red") as one, Client("rfc6455", worker.address, "/blue") as two:
+        one.send("from red")
+        assert one.receive() == two.receive() == "from red"
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_app_closes_after_its_last_words(worker, room, run, version):
     with opens(worker, run, version) as client:
@@ -191,6 +199,15 @@ def test_a_body_without_an_address_goes_nowhere(worker, run):
     with opens(worker, run) as client:
         client.send("mute")
         assert says(client, "echo heard") == "heard"
+
+
+def test_a_refusal_is_told_in_the_log_with_its_event(workers, script):
+    script.on("message", 413)
+    worker = workers.serve(f'[[route]]\npath = "/"\napp = "{script.url}"')
+    with Client("rfc6455", worker.address) as client:
+        client.send("x")
+        line = worker.wait_for_log("the app refuses").string
+        assert '"event":"message"' in line and '"detail":"413"' in line
 
 
 def test_a_misspelt_header_is_told_in_the_log(workers, script):

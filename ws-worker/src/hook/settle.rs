@@ -232,8 +232,10 @@ impl Pool {
                 self.wake(key);
             }
             Outcome::Answered(Verdict::Refused, status) => {
-                member.pop(); // A refusal is an answer.
-                self.count_answer(turn.now, key, status);
+                self.count_answer(turn.now, key, status); // While it is known of which event.
+                if let Some(member) = self.members.get_mut(key) {
+                    member.pop(); // A refusal is an answer.
+                }
                 let reason = "refused by the application";
                 self.fail(turn.router, key, CloseCode::POLICY, reason, ClosedBy::App);
             }
