@@ -1,4 +1,4 @@
-"""The apps of deploy/apps, run as their own words say: one chat in five languages, and the rooms, in a browser too."""
+"""The apps of deploy/apps, run as their own words say: one chat five times, and the rooms, in a browser too."""
 
 import json
 import os

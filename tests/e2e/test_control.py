@@ -9,7 +9,7 @@ import pytest
 
 from control import Control, encoded
 from support import free_port, wait_for
-from wire import HYBI, VERSIONS, Client, Closed, Stream
+from wire import HYBI, VERSIONS, Client, Closed, Refused, Stream
 
 ROUTES = """
 [[route]]
@@ -327,6 +327,26 @@ def test_a_misspelt_parameter_is_named(worker):
     answer = worker.control.call("POST", "/broadcast?expect=me", "x")
     error(answer, 400)
     assert json.loads(answer.body)["error"] == "an unknown parameter: expect"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_an_app_sends_while_it_is_asked_is_kept(workers, script, tmp_path, version):
+    control = Control(f"{tmp_path}/control.sock")
+
+    def speak(hook):
+        assert control.call("POST", f"/sockets/{hook.socket}", "one").status == 202
+        assert control.json("POST", f"/sockets?id={hook.socket}", "many")["queued"] == [hook.socket]
+        assert control.call("PUT", f"/groups/red/sockets/{hook.socket}").status == 204
+        error(control.call("GET", f"/sockets/{hook.socket}"), 404)
+        assert control.json("POST", "/broadcast", "all")["queued"] == control.json("POST", "/groups/red", "red")["queued"] == 0
+        return ("greeting", {"Ws-To": "self"}) if hook["ws-resource"] == "/in" else 403
+    script.on("handshake", speak)
+    worker = workers.serve(f'[[route]]\npath = "/"\napp = "{script.url}"', control=f'listen = "unix:{tmp_path}/control.sock"')
+    with pytest.raises(Refused):
+        Client(version, worker.address, "/out")
+    with Client(version, worker.address, "/in") as client:
+        assert [client.receive() for _ in range(3)] == ["greeting", "one", "many"]
+        assert control.json("POST", "/groups/red", "red")["queued"] == 1 and client.receive() == "red"
 
 
 @pytest.mark.parametrize("lines", [

@@ -152,6 +152,8 @@ server_name = "b.example"'''
         def call(path, name, value, body="x", headers=()):
             return control.call("POST", path, body, [(name, value), *headers])
         assert call("/message", "X-TyphoonAE-WebSocket", id, "あ").status == 200 and one.receive() == "あ"
+        both = [("X-TyphoonAE-ServerName", "www.example.org"), ("Content-Type", "text/plain; charset=utf-8")]  # As the old library did.
+        assert call("/message", "X-TyphoonAE-WebSocket", id, "い", both).status == 200 and one.receive() == "い"
         assert call("/message", "x-typhoonae-websocket", id[::-1]).status == 404
         assert call("/message", "X-TyphoonAE-WebSocket", "").status == 400
         assert call("/message", "X-Other", "x").status == 400

@@ -18,7 +18,7 @@ from typhoonae import websocket
 PAGE = """<!doctype html><meta charset=utf-8><title>WebSocket</title>
 <form onsubmit="ws.send(this.text.value); this.text.value = ''; return false"><input name=text autofocus></form><pre id=log></pre>
 <script>
-var ws = new WebSocket("%s");
+var ws = new (window.WebSocket || window.MozWebSocket)("%s"); // Firefox 6 to 10 called it so.
 ws.onmessage = function (event) { document.getElementById("log").textContent += event.data + "\\n"; };
 </script>"""
 
