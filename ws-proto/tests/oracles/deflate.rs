@@ -139,12 +139,16 @@ fn send(dials: Dials, parameters: DeflateParameters, limits: &Limits, bytes: &[u
         client(Version::Rfc6455, limits).deflating(parameters),
     ];
     let mut out = Output::default();
-    // Each message: how often its bytes are repeated, who sends it and how, how many bytes, the bytes.
+    // Each message: how often its bytes are repeated, who sends it and how, how many bytes, the bytes. All together no
+    // more than goes beyond every limit, so that an input is played in a moment.
+    let mut left = 300_000;
     let mut rest = bytes;
     while let Some((&[times, how, length], behind)) = rest.split_first_chunk() {
         let (piece, behind) = behind.split_at(usize::from(length).min(behind.len()));
         rest = behind;
-        let payload = piece.repeat(usize::from(times) * if how & 8 == 0 { 1 } else { 9 });
+        let mut payload = piece.repeat(usize::from(times) * if how & 8 == 0 { 1 } else { 9 });
+        payload.truncate(left);
+        left -= payload.len();
         let message = match String::from_utf8(payload) {
             Ok(text) if how & 1 == 0 => Message::Text(text.into()),
             Ok(text) => Message::Binary(text.into_bytes().into()),
