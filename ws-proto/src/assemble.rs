@@ -277,7 +277,11 @@ impl Content {
                 // What is carried comes on top of the piece.
                 let more = growth(text.len(), text.capacity(), piece.len() + 3, most);
                 text.reserve_exact(more);
-                carry.push(piece, text)?;
+                carry.push(piece, text, |text, more| {
+                    // What replaces a wrong byte takes three.
+                    let most = most.saturating_mul(3);
+                    text.reserve_exact(growth(text.len(), text.capacity(), more, most));
+                })?;
             }
             Self::Binary { bytes, filled } | Self::Deflated { bytes, filled, .. } => {
                 bytes.truncate(*filled);

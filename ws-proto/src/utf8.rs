@@ -3,6 +3,7 @@
 
 use alloc::borrow::Cow;
 use alloc::string::String;
+use core::str::Utf8Chunk;
 
 /// The bytes are not UTF-8, and no further bytes can make them so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,33 @@ pub(crate) fn prove(bytes: &[u8]) -> Result<&str, Invalid> {
 /// Reads `bytes` as UTF-8, with U+FFFD for what is not.
 #[inline]
 pub(crate) fn replace(bytes: &[u8]) -> Cow<'_, str> {
-    prove(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+    prove(bytes).map_or_else(
+        |_| {
+            let mut text = String::with_capacity(replaced_len(bytes));
+            push_replaced(bytes, &mut text);
+            Cow::Owned(text)
+        },
+        Cow::Borrowed,
+    )
+}
+
+/// Counts the bytes of text that [`push_replaced`] makes of `bytes`: three for one, at the worst.
+fn replaced_len(bytes: &[u8]) -> usize {
+    let len = |chunk: Utf8Chunk<'_>| match chunk.invalid() {
+        [] => chunk.valid().len(),
+        _ => chunk.valid().len() + char::REPLACEMENT_CHARACTER.len_utf8(),
+    };
+    bytes.utf8_chunks().map(len).sum()
+}
+
+/// Appends `bytes`, with U+FFFD for what is not UTF-8.
+fn push_replaced(bytes: &[u8], text: &mut String) {
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
 }
 
 /// A character that began in one piece and ends in the next: at most three bytes, valid as far as they go.
@@ -45,8 +72,14 @@ impl Carry {
         }
     }
 
-    /// Appends a piece, all but the beginning of a last character.
-    pub(crate) fn push(&mut self, piece: &[u8], text: &mut String) -> Result<(), Invalid> {
+    /// Appends a piece, all but the beginning of a last character. There is room for the piece and three bytes; where
+    /// what replaces it takes more, `reserve` makes room for so many.
+    pub(crate) fn push(
+        &mut self,
+        piece: &[u8],
+        text: &mut String,
+        reserve: impl FnOnce(&mut String, usize),
+    ) -> Result<(), Invalid> {
         let piece = self.complete(piece, text)?;
         if piece.is_empty() {
             return Ok(()); // Whatever is carried stays.
@@ -63,12 +96,8 @@ impl Carry {
         }
         // What is wrong may lie in the tail, which then begins nothing: it is replaced with the rest.
         let piece = if self.begin(tail) { whole } else { piece };
-        for chunk in piece.utf8_chunks() {
-            text.push_str(chunk.valid());
-            if !chunk.invalid().is_empty() {
-                text.push(char::REPLACEMENT_CHARACTER);
-            }
-        }
+        reserve(text, replaced_len(piece));
+        push_replaced(piece, text);
         Ok(())
     }
 
@@ -79,6 +108,7 @@ impl Carry {
         }
         self.len = 0;
         if self.replaces {
+            text.reserve_exact(char::REPLACEMENT_CHARACTER.len_utf8());
             text.push(char::REPLACEMENT_CHARACTER);
             return Ok(());
         }
@@ -174,7 +204,7 @@ mod tests {
     fn in_pieces(mut carry: Carry, pieces: [&[u8]; 3]) -> Result<String, Invalid> {
         let mut text = String::new();
         for piece in pieces {
-            carry.push(piece, &mut text)?;
+            carry.push(piece, &mut text, String::reserve)?;
         }
         carry.finish(&mut text)?;
         Ok(text)
@@ -205,8 +235,14 @@ mod tests {
     fn a_fault_is_told_with_the_first_byte_that_cannot_be_right() {
         let mut text = String::new();
         let mut carry = Carry::strict();
-        assert_eq!(carry.push(b"\xf4", &mut text), Ok(()));
-        assert_eq!(carry.push(b"\x90", &mut text), Err(Invalid));
-        assert_eq!(Carry::strict().push(b"\xed\xa0", &mut text), Err(Invalid));
+        assert_eq!(carry.push(b"\xf4", &mut text, String::reserve), Ok(()));
+        assert_eq!(
+            carry.push(b"\x90", &mut text, String::reserve),
+            Err(Invalid)
+        );
+        assert_eq!(
+            Carry::strict().push(b"\xed\xa0", &mut text, String::reserve),
+            Err(Invalid)
+        );
     }
 }

@@ -10,6 +10,7 @@
 mod common;
 
 use common::{at, client, count_closes, feed, frame, into_owned, limits, server};
+use std::borrow::Cow;
 use std::time::Duration;
 use ws_proto::{
     Cause, CloseCode, Closed, Connection, Event, Framing, Input, Limits, Message, Output,
@@ -67,6 +68,33 @@ fn an_idle_connection_is_small() {
 }
 
 #[test]
+fn lossy_text_takes_three_times_its_bytes_and_no_more() {
+    for cuts in [1, 2, 3, 7, 250, 999, 1_000] {
+        for byte in [0xd7, 0x83, 0xf0, b'a'] {
+            let limits = Limits {
+                max_message: 1_000,
+                ..Limits::default()
+            };
+            let mut connection = server(Version::Hixie76, &limits);
+            let mut out = Output::default();
+            assert_eq!(feed(&mut connection, at(1), b"\0", &mut out), []);
+            let idle = connection.memory();
+            for piece in [byte; 1_000].chunks(cuts) {
+                assert_eq!(feed(&mut connection, at(1), piece, &mut out), []);
+                let most = if byte == b'a' { 1_003 } else { 3_003 };
+                let holds = connection.memory() - idle;
+                assert!(holds <= most, "{holds} bytes of {byte:x}, cut by {cuts}");
+            }
+            let events = feed(&mut connection, at(1), b"\xff", &mut out);
+            let [Event::Message(Message::Text(Cow::Owned(text)))] = &events[..] else {
+                panic!("{events:?}");
+            };
+            assert!(text.capacity() <= 3_003, "{} bytes", text.capacity());
+        }
+    }
+}
+
+#[test]
 fn what_is_held_of_a_cut_frame_is_counted() {
     let mut connection = open(Version::Rfc6455);
     let mut out = Output::default();
@@ -91,9 +119,7 @@ fn a_message_that_came_whole_is_lent_and_a_cut_one_is_handed_over() {
         assert!(
             matches!(
                 event,
-                Some(Event::Message(Message::Text(std::borrow::Cow::Borrowed(
-                    "lent"
-                ))))
+                Some(Event::Message(Message::Text(Cow::Borrowed("lent"))))
             ),
             "{event:?}"
         );
@@ -102,7 +128,7 @@ fn a_message_that_came_whole_is_lent_and_a_cut_one_is_handed_over() {
         let mut back = back.to_vec();
         let event = connection.receive(at(1), &mut Input::new(&mut back), &mut out);
         assert!(
-            matches!(&event, Some(Event::Message(Message::Text(std::borrow::Cow::Owned(text)))) if text == "lent"),
+            matches!(&event, Some(Event::Message(Message::Text(Cow::Owned(text)))) if text == "lent"),
             "{event:?}"
         );
     }
