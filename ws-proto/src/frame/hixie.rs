@@ -305,6 +305,40 @@ mod tests {
     }
 
     #[test]
+    fn a_length_has_as_many_digits_as_the_limit_says() {
+        for (digits, expected) in [
+            (2, Err(ProtocolError::Length)),
+            (3, Ok(None)),
+            (4, Ok(None)),
+        ] {
+            let limits = Limits {
+                max_message: 1 << 20,
+                max_length_digits: digits,
+                ..Limits::default()
+            };
+            // Zeros in front do not count, zeros behind do.
+            let mut bytes = *b"\x80\x80\x80\x81\x80\x80";
+            let mut input = Input::new(&mut bytes);
+            let found = Decoder::new(true).decode(&mut input, &limits);
+            assert_eq!(found.map(|piece| piece.map(|_| ())), expected, "{digits}");
+        }
+    }
+
+    #[test]
+    fn what_is_counted_is_discarded_to_its_last_byte() {
+        check(b"\x80\x01\x00\x00b\xff", Ok("b|"));
+        check(b"\x80\x00\x00b\xff", Ok("b|"));
+        let mut decoder = Decoder::new(true);
+        assert_eq!(read(&mut decoder, b"\x80\x02\x00").as_deref(), Ok(""));
+        assert!(!decoder.is_between_frames());
+        assert_eq!(read(&mut decoder, b"\x00").as_deref(), Ok(""));
+        assert!(decoder.is_between_frames());
+        assert_eq!(read(&mut decoder, b"\x80\x00").as_deref(), Ok(""));
+        assert!(decoder.is_between_frames());
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "32 MiB, a byte at a time")]
     fn discarding_has_an_end_that_a_message_moves() {
         let mut decoder = Decoder::new(true);
         let chunk = [0x41; 1024 * 1024];
