@@ -20,10 +20,27 @@ use core::fmt;
 use core::time::Duration;
 
 /// Random bytes for the keys of one handshake, and for the masking keys of the connection.
+///
+/// ```
+/// # use ws_proto::{ClientHandshake, ClientOptions, Instant, Nonce, Version};
+/// let mut bytes = [0; 64];
+/// // Here a random number generator fills them.
+/// # bytes.fill(7);
+/// let options = ClientOptions::new(Version::Rfc6455, "example.com", "/chat");
+/// assert!(ClientHandshake::new(Instant::at(0), options, &Nonce(bytes)).is_ok());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Nonce(pub [u8; 64]);
 
 /// What a client asks for.
+///
+/// ```
+/// # use ws_proto::{ClientOptions, Version};
+/// let mut options = ClientOptions::new(Version::Hixie76, "example.com:8080", "/chat?room=1");
+/// options.origin = Some("http://example.com".into());
+/// options.headers.add("Cookie", "session=1")?;
+/// # Ok::<(), ws_proto::InvalidHeader>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
     /// The version to speak.
@@ -108,6 +125,16 @@ impl ClientOptions {
 }
 
 /// Why a server's answer opens nothing.
+///
+/// ```
+/// # use ws_proto::{ClientError, ClientHandshake, ClientOptions, Input, Instant, Nonce, Output, Version};
+/// let options = ClientOptions::new(Version::Rfc6455, "example.com", "/");
+/// let mut handshake = ClientHandshake::new(Instant::at(0), options, &Nonce([7; 64])).unwrap();
+/// let mut answer = *b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+/// let result = handshake.receive(Instant::at(1), &mut Input::new(&mut answer), &mut Output::default());
+/// assert_eq!(result, Err(ClientError::Status(403)));
+/// assert_eq!(handshake.header("content-length"), Some("0"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError {
@@ -153,6 +180,37 @@ impl fmt::Display for ClientError {
 impl core::error::Error for ClientError {}
 
 /// An opening handshake, client role.
+///
+/// Both roles, without a wire between them:
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use ws_proto::{Answer, ClientHandshake, ClientOptions, Event, Handshake, HeadLimits, Input, Instant};
+/// # use ws_proto::{Limits, Message, Nonce, Output, Ready, Version};
+/// let (now, heads, limits) = (Instant::at(0), HeadLimits::default(), Arc::new(Limits::default()));
+/// let (mut request, mut answer) = (Output::default(), Output::default());
+/// let mut options = ClientOptions::new(Version::Rfc6455, "example.com", "/chat");
+/// options.protocols.push("talk".into());
+/// let mut client = ClientHandshake::new(now, options, &Nonce([7; 64])).unwrap();
+/// client.start(&mut request);
+///
+/// let mut server = Handshake::new(now, &heads);
+/// let mut bytes = request.take();
+/// assert_eq!(server.receive(now, &heads, &mut Input::new(&mut bytes), &mut answer), Ok(Some(Ready::Request)));
+/// let talk = Answer { protocol: Some("talk".into()), ..Answer::default() };
+/// server.accept(now, &talk, Arc::clone(&limits), &mut answer).unwrap();
+/// let mut server = server.into_connection(now).unwrap();
+///
+/// let mut bytes = answer.take();
+/// assert_eq!(client.receive(now, &mut Input::new(&mut bytes), &mut request), Ok(Some(Ready::Open)));
+/// assert_eq!((client.status(), client.protocol()), (Some(101), Some("talk")));
+/// let mut client = client.into_connection(now, limits).unwrap();
+///
+/// client.send(now, Message::text("hello"), &mut request).unwrap();
+/// let mut bytes = request.take();
+/// let event = server.receive(now, &mut Input::new(&mut bytes), &mut answer);
+/// assert_eq!(event, Some(Event::Message(Message::text("hello"))));
+/// ```
 #[derive(Debug)]
 pub struct ClientHandshake {
     options: Arc<ClientOptions>,

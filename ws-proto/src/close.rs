@@ -5,6 +5,13 @@ use alloc::string::String;
 use core::fmt;
 
 /// A close code. [RFC 6455, 7.4]
+///
+/// ```
+/// # use ws_proto::CloseCode;
+/// assert_eq!(CloseCode::new(4_000).map(CloseCode::get), Some(4_000));
+/// assert_eq!(CloseCode::new(1_000), Some(CloseCode::NORMAL));
+/// assert_eq!(CloseCode::new(1_006), None); // Never on the wire.
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CloseCode(u16);
 
@@ -112,6 +119,19 @@ pub(crate) fn fitting_reason(reason: &str) -> &str {
 }
 
 /// How a connection ended: a state to be asked for, not an event to be missed.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use ws_proto::{Cause, CloseCode, Connection, Input, Instant, Limits, Output, Role, Version};
+/// # let mut out = Output::default();
+/// let mut connection = Connection::new(Instant::at(0), Version::Rfc6455, Role::Server, Arc::<Limits>::default());
+/// let mut bytes = *b"\x88\x85\0\0\0\0\x03\xe9bye"; // 1001, "bye"
+/// assert_eq!(connection.receive(Instant::at(1), &mut Input::new(&mut bytes), &mut out), None);
+/// let closed = connection.closed().unwrap();
+/// assert_eq!((closed.cause, closed.clean), (Cause::ClosedByPeer, true));
+/// assert_eq!((closed.code, &*closed.reason), (Some(CloseCode::GOING_AWAY), "bye"));
+/// assert_eq!(out.as_slice(), b"\x88\x02\x03\xe9");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closed {
     /// Why.
@@ -146,6 +166,16 @@ impl Closed {
 }
 
 /// Why a connection ended.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use ws_proto::{Cause, Connection, Input, Instant, Limits, Output, ProtocolError, Role, Version};
+/// # let mut out = Output::default();
+/// let mut connection = Connection::new(Instant::at(0), Version::Rfc6455, Role::Server, Arc::<Limits>::default());
+/// let mut bytes = *b"\x81\x02hi"; // A client has to mask.
+/// connection.receive(Instant::at(1), &mut Input::new(&mut bytes), &mut out);
+/// assert_eq!(connection.closed().unwrap().cause, Cause::Protocol(ProtocolError::Masking));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {

@@ -34,6 +34,14 @@ pub enum Role {
 }
 
 /// What stands before and behind a payload, for a driver that writes the payload from where it lies.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use ws_proto::{Connection, Instant, Limits, Message, Role, Version};
+/// let mut connection = Connection::new(Instant::at(0), Version::Hixie75, Role::Server, Arc::<Limits>::default());
+/// let framed = connection.frame(Instant::at(1), &Message::text("hi")).unwrap();
+/// assert_eq!((framed.head(), framed.tail()), (&b"\0"[..], &b"\xff"[..]));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Framed {
     head: [u8; 10],
@@ -62,6 +70,14 @@ impl Framed {
 ///
 /// # Errors
 /// Our fault: binary in the hixie framing.
+///
+/// ```
+/// # use ws_proto::{Framing, Message, encode};
+/// let mut bytes = Vec::new();
+/// encode(Framing::Hybi, &Message::text("hi"), &mut bytes).unwrap();
+/// encode(Framing::Hixie, &Message::text("hi"), &mut bytes).unwrap();
+/// assert_eq!(bytes, b"\x81\x02hi\0hi\xff");
+/// ```
 #[inline]
 pub fn encode(
     framing: Framing,
@@ -120,6 +136,26 @@ enum State {
 }
 
 /// An open (or closing, or closed) connection. Idle, it holds no heap but its share of the limits.
+///
+/// ```
+/// # use std::{sync::Arc, time::Duration};
+/// # use ws_proto::{CloseCode, Connection, Event, Input, Instant, Limits, Message, Output, Role, Version};
+/// let limits = Limits { heartbeat: Some(Duration::from_secs(25)), ..Limits::default() };
+/// let mut connection = Connection::new(Instant::at(0), Version::Rfc6455, Role::Server, Arc::new(limits));
+/// let mut out = Output::default();
+///
+/// let mut bytes = *b"\x81\x82\0\0\0\0hi";
+/// let mut input = Input::new(&mut bytes);
+/// let event = connection.receive(Instant::at(1_000), &mut input, &mut out);
+/// assert_eq!(event, Some(Event::Message(Message::text("hi"))));
+///
+/// assert_eq!(connection.poll_timeout(), Some(Instant::at(26_000)));
+/// connection.handle_timeout(Instant::at(26_000), &mut out);
+/// assert_eq!(out.take()[0], 0x89); // A ping.
+///
+/// connection.close(Instant::at(26_001), CloseCode::NORMAL, "", &mut out);
+/// assert_eq!(out.as_slice(), b"\x88\x02\x03\xe8");
+/// ```
 #[derive(Debug)]
 pub struct Connection {
     state: State,
@@ -220,6 +256,17 @@ impl Connection {
     ///
     /// Offered for binary messages of which more than 16 KiB of a frame are to come: 64 KiB first, then as much as came
     /// already. `None` is no fault: read into a buffer of your own, then.
+    ///
+    /// ```no_run
+    /// # fn read(mut stream: impl std::io::Read, connection: &mut ws_proto::Connection, now: ws_proto::Instant,
+    /// #     out: &mut ws_proto::Output) -> std::io::Result<()> {
+    /// if let Some(room) = connection.read_into() {
+    ///     let count = stream.read(room)?;
+    ///     let event = connection.received(now, count, out);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn read_into(&mut self) -> Option<&mut [u8]> {
         match &self.decoder {
@@ -362,6 +409,14 @@ impl Connection {
     ///
     /// # Errors
     /// As [`frame`](Self::frame); decides, so that nothing follows a close.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use ws_proto::{Connection, Framing, Instant, Limits, Role, SendError, Variant, Version};
+    /// let open = |version| Connection::new(Instant::at(0), version, Role::Server, Arc::<Limits>::default());
+    /// assert_eq!(open(Version::Hixie76).admits(false, 5), Ok(Variant::Plain(Framing::Hixie)));
+    /// assert_eq!(open(Version::Hixie76).admits(true, 5), Err(SendError::NoBinary));
+    /// ```
     #[inline]
     pub fn admits(&self, binary: bool, length: usize) -> Result<Variant, SendError> {
         if self.keys.is_some() {

@@ -5,6 +5,17 @@ use crate::version::Versions;
 use core::fmt;
 
 /// Why a request cannot become a WebSocket: the peer's fault, or our lack of room.
+///
+/// ```
+/// # use ws_proto::{Handshake, HeadLimits, Input, Instant, Output, Refusal};
+/// let (now, heads, mut out) = (Instant::at(0), HeadLimits::default(), Output::default());
+/// let mut handshake = Handshake::new(now, &heads);
+/// let mut bytes = *b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n";
+/// let refusal = handshake.receive(now, &heads, &mut Input::new(&mut bytes), &mut out).unwrap_err();
+/// assert_eq!((refusal, refusal.status()), (Refusal::NotWebSocket, Some(426)));
+/// handshake.refuse(refusal, None, &mut out);
+/// assert!(out.as_slice().starts_with(b"HTTP/1.1 426 Upgrade Required\r\n"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -62,6 +73,12 @@ impl Refusal {
 }
 
 /// What is wrong with a request head.
+///
+/// ```
+/// # use ws_proto::{HeadError, Refusal};
+/// assert_eq!(Refusal::Head(HeadError::TooLarge).status(), Some(431));
+/// assert_eq!(HeadError::TooLarge.name(), "head-too-large");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeadError {
@@ -104,6 +121,13 @@ impl HeadError {
 }
 
 /// How a peer broke the framing. The connection is failed with [`ProtocolError::close_code`].
+///
+/// ```
+/// # use ws_proto::{CloseCode, ProtocolError, Version};
+/// let code = ProtocolError::TooBig.close_code();
+/// assert_eq!(code, CloseCode::TOO_BIG);
+/// assert_eq!(Version::Hybi07.close_code(code).map(CloseCode::get), Some(1_004));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProtocolError {
@@ -169,6 +193,16 @@ impl ProtocolError {
 }
 
 /// Our own misuse: what we asked for cannot be sent, and nothing was.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use ws_proto::{Connection, Instant, Limits, Message, Output, Role, SendError, Version};
+/// let mut connection = Connection::new(Instant::at(0), Version::Hixie75, Role::Server, Arc::<Limits>::default());
+/// let mut out = Output::default();
+/// let result = connection.send(Instant::at(1), Message::binary(&[1, 2]), &mut out);
+/// assert_eq!(result, Err(SendError::NoBinary));
+/// assert!(out.is_empty());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {

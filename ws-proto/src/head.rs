@@ -12,6 +12,21 @@ use core::ops::Deref;
 use httparse::Status;
 
 /// A whole request head: syntax, target and `Host` are checked, nothing else is.
+///
+/// ```
+/// # use ws_proto::{Handshake, HeadLimits, Input, Instant, Output, Version};
+/// # let (now, heads, mut out) = (Instant::at(0), HeadLimits::default(), Output::default());
+/// let mut handshake = Handshake::new(now, &heads);
+/// let mut bytes = *b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+///     Cookie: session=7; theme=dark\r\nSec-WebSocket-Protocol: talk, shout\r\nOrigin: https://example.com\r\n\
+///     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// handshake.receive(now, &heads, &mut Input::new(&mut bytes), &mut out).unwrap();
+///
+/// let head = handshake.head().unwrap();
+/// assert_eq!((head.method(), head.path(), head.query()), ("GET", "/chat", Some("room=1")));
+/// assert_eq!((head.host(), head.cookie("session")), ("example.com", Some("7")));
+/// assert_eq!(head.header("upgrade"), Some("websocket"));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
     bytes: &'a [u8],
@@ -106,6 +121,22 @@ fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// A request that asks for a WebSocket in a version that is on: all of the handshake but the app's decision.
+///
+/// ```
+/// # use ws_proto::{Handshake, HeadLimits, Input, Instant, Output, Version};
+/// # let (now, heads, mut out) = (Instant::at(0), HeadLimits::default(), Output::default());
+/// let mut handshake = Handshake::new(now, &heads);
+/// let mut bytes = *b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+///     Cookie: session=7; theme=dark\r\nSec-WebSocket-Protocol: talk, shout\r\nOrigin: https://example.com\r\n\
+///     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// handshake.receive(now, &heads, &mut Input::new(&mut bytes), &mut out).unwrap();
+///
+/// let request = handshake.request().unwrap();
+/// assert_eq!(request.version(), Version::Rfc6455);
+/// assert_eq!(request.origin(), Some("https://example.com"));
+/// assert!(request.protocols().eq(["talk", "shout"]));
+/// assert_eq!(request.location(true, None), "wss://example.com/chat?room=1");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     head: RequestHead<'a>,

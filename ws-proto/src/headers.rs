@@ -6,6 +6,13 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// A header name that is a token. [RFC 9110, 5.6.2]
+///
+/// ```
+/// # use ws_proto::HeaderName;
+/// assert!(HeaderName::new("Set-Cookie").unwrap().is_end_to_end());
+/// assert!(!HeaderName::new("Connection").unwrap().is_end_to_end());
+/// assert!(HeaderName::new("two words").is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderName(String);
 
@@ -37,6 +44,12 @@ impl HeaderName {
 }
 
 /// A header value without control characters (tab excepted), and without white space at its ends.
+///
+/// ```
+/// # use ws_proto::HeaderValue;
+/// assert_eq!(HeaderValue::new(b"a b").unwrap().as_bytes(), b"a b");
+/// assert!(HeaderValue::new(b"a\r\nInjected: b").is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderValue(Vec<u8>);
 
@@ -61,6 +74,11 @@ impl HeaderValue {
 }
 
 /// A name or value that would break a head.
+///
+/// ```
+/// # use ws_proto::{Headers, InvalidHeader};
+/// assert_eq!(Headers::default().add("X", " padded"), Err(InvalidHeader));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidHeader;
 
@@ -73,6 +91,16 @@ impl fmt::Display for InvalidHeader {
 impl core::error::Error for InvalidHeader {}
 
 /// Headers for an answer, in the order in which they were added.
+///
+/// ```
+/// # use ws_proto::Headers;
+/// let mut headers = Headers::default();
+/// headers.add("Set-Cookie", "a=1")?;
+/// headers.add("Set-Cookie", "b=2")?;
+/// assert_eq!(headers.add_end_to_end("Upgrade", "h2c"), Ok(false));
+/// assert_eq!(headers.iter().count(), 2);
+/// # Ok::<(), ws_proto::InvalidHeader>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(HeaderName, HeaderValue)>);
 
@@ -118,6 +146,21 @@ impl Headers {
 }
 
 /// An answer of the app's own that is no 101: status, headers, body. `Connection: close` and `Content-Length` are added.
+///
+/// ```
+/// # use ws_proto::{Handshake, HeadLimits, Input, Instant, Output, Headers, Rejection};
+/// # let (now, heads, mut out) = (Instant::at(0), HeadLimits::default(), Output::default());
+/// let mut handshake = Handshake::new(now, &heads);
+/// let mut bytes = *b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+///     Cookie: session=7; theme=dark\r\nSec-WebSocket-Protocol: talk, shout\r\nOrigin: https://example.com\r\n\
+///     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// handshake.receive(now, &heads, &mut Input::new(&mut bytes), &mut out).unwrap();
+///
+/// let mut headers = Headers::default();
+/// headers.add("Location", "/login").unwrap();
+/// handshake.reject(&Rejection { status: 302, headers, body: Vec::new() }, &mut out);
+/// assert!(out.as_slice().starts_with(b"HTTP/1.1 302 Found\r\n"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     /// 200 to 599; anything else becomes 502.

@@ -5,6 +5,15 @@ use crate::deflate::Codec;
 use alloc::vec::Vec;
 
 /// Bytes received and not yet taken, borrowed mutably so that payload is unmasked where it lies.
+///
+/// ```
+/// # use ws_proto::Input;
+/// let mut buffer = [0; 16];
+/// buffer[..5].copy_from_slice(b"bytes"); // As a read does.
+/// let mut input = Input::new(&mut buffer[..5]);
+/// assert_eq!(input.take(2), b"by");
+/// assert_eq!((input.as_slice(), input.len()), (&b"tes"[..], 3));
+/// ```
 #[derive(Debug, Default)]
 pub struct Input<'b> {
     bytes: &'b mut [u8],
@@ -52,6 +61,29 @@ impl<'b> Input<'b> {
 /// may owe the peer something appends here, the caller writes it out before it serves the next one.
 ///
 /// What compresses and inflates lives here as well, made when it is first needed: some 400 KB for all connections.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use ws_proto::{Connection, Instant, Limits, Message, Output, Role, Version};
+/// # let mut connection = Connection::new(Instant::at(0), Version::Rfc6455, Role::Server, Arc::<Limits>::default());
+/// # let mut socket = Vec::new();
+/// let mut out = Output::with_capacity(16 * 1024);
+/// connection.send(Instant::at(1), Message::text("hi"), &mut out).unwrap();
+/// socket.extend_from_slice(out.as_slice()); // As a write does.
+/// out.clear(64 * 1024);
+/// assert_eq!(socket, b"\x81\x02hi");
+/// ```
+///
+/// A message for many, compressed once; each connection says whether [it takes that](crate::Connection::admits):
+///
+/// ```
+/// # use ws_proto::{Message, Output};
+/// let (mut out, mut bytes) = (Output::default(), Vec::new());
+/// let message = "all the same, ".repeat(100);
+/// if out.deflate(&Message::text(&message), &mut bytes) {
+///     assert!(bytes.len() < 100);
+/// }
+/// ```
 #[derive(Debug, Default)]
 pub struct Output {
     pub(crate) bytes: Vec<u8>,

@@ -4,6 +4,11 @@ use crate::version::Versions;
 use core::time::Duration;
 
 /// Bounds of the opening handshake, which hold before the route is known.
+///
+/// ```
+/// # use ws_proto::{HeadLimits, Version, Versions};
+/// let heads = HeadLimits { versions: Versions::NONE.with(Version::Rfc6455), ..HeadLimits::default() };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
     /// Request line and headers together, in bytes. Browsers with many cookies send up to 8 KiB; 16 KiB.
@@ -31,10 +36,21 @@ impl Default for HeadLimits {
 }
 
 /// Bounds and timeouts of an open connection; one value is shared by all connections of a route.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use ws_proto::Limits;
+/// let limits = Limits {
+///     max_message: 64 * 1024,
+///     idle_timeout: Some(Duration::from_secs(300)),
+///     ..Limits::default()
+/// };
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// A message's payload, whole, put together or inflated, in bytes; 1 MiB. Of a compressed payload a sixteenth more is
-    /// taken, and a few bytes for each fragment: what does not compress grows. Of frames that hixie discards, between two texts,
+    /// taken, and a few bytes for each fragment: what does not compress grows. Hixie text that is not UTF-8
+    /// comes to three bytes for each wrong one. Of frames that hixie discards, between two texts,
     /// sixteen times as much is taken, and 16 MiB at least.
     pub max_message: usize,
     /// Fragments of one message, an empty last one not counted (tiny fragments cost more than they carry); 16 384.
@@ -58,6 +74,11 @@ pub struct Limits {
 }
 
 /// What is compressed, and what may be remembered for it.
+///
+/// ```
+/// # use ws_proto::{DeflateLimits, Limits};
+/// let limits = Limits { deflate: Some(DeflateLimits { min: 512, takeover: true }), ..Limits::default() };
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeflateLimits {
     /// Smaller payloads are sent as they are, in bytes: little is gained, and it costs as much as the send itself; 128.

@@ -4,6 +4,14 @@ use alloc::borrow::Cow;
 use core::time::Duration;
 
 /// One whole message. `Borrowed` when it came in one piece and lies in the read buffer, `Owned` when it had to be put together.
+///
+/// ```
+/// # use ws_proto::Message;
+/// let borrowed = Message::text("hi");
+/// assert_eq!((borrowed.payload(), borrowed.is_binary()), (&b"hi"[..], false));
+/// let kept: Message<'static> = borrowed.into_owned();
+/// assert_eq!(kept, Message::Text("hi".into()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message<'b> {
     /// Text, proven UTF-8.
@@ -60,6 +68,21 @@ impl<'b> Message<'b> {
 }
 
 /// What a connection tells its driver.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use ws_proto::{Connection, Event, Input, Instant, Limits, Output, Role, Version};
+/// # let mut connection = Connection::new(Instant::at(0), Version::Rfc6455, Role::Server, Arc::<Limits>::default());
+/// # let (now, mut out, mut bytes) = (Instant::at(1), Output::default(), *b"\x81\x82\0\0\0\0hi\x89\x80\0\0\0\0");
+/// # let mut input = Input::new(&mut bytes);
+/// while let Some(event) = connection.receive(now, &mut input, &mut out) {
+///     match event {
+///         Event::Message(message) => println!("{} bytes", message.payload().len()),
+///         Event::Ping => println!("the answer is in the output"),
+///         Event::Pong(after) => println!("the peer took {after:?}"),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'b> {
     /// A whole message came.

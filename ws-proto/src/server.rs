@@ -25,6 +25,13 @@ pub enum Ready {
 }
 
 /// What an app adds to a 101.
+///
+/// ```
+/// # use ws_proto::Answer;
+/// let mut answer = Answer { protocol: Some("chat".into()), secure: true, ..Answer::default() };
+/// answer.headers.add("Set-Cookie", "session=1; Secure")?;
+/// # Ok::<(), ws_proto::InvalidHeader>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// One of the subprotocols offered.
@@ -43,6 +50,20 @@ pub struct Answer {
 /// An opening handshake, server role.
 ///
 /// It ends in one of three ways: [`is_open`](Self::is_open), a refusal that was answered, or silence.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use ws_proto::{Answer, Handshake, HeadLimits, Input, Instant, Limits, Output, Ready};
+/// let (now, heads, mut out) = (Instant::at(0), HeadLimits::default(), Output::default());
+/// let mut handshake = Handshake::new(now, &heads);
+/// let mut bytes = *b"GET /chat HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+///     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+/// let mut input = Input::new(&mut bytes);
+/// assert_eq!(handshake.receive(now, &heads, &mut input, &mut out), Ok(Some(Ready::Request)));
+/// assert_eq!(handshake.request().unwrap().path(), "/chat");
+/// handshake.accept(now, &Answer::default(), Arc::<Limits>::default(), &mut out).unwrap();
+/// let connection = handshake.into_connection(now).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct Handshake {
     /// Holds from accept until open, whatever comes.
@@ -324,6 +345,13 @@ impl Handshake {
     ///
     /// # Errors
     /// The deadline has passed: answer with [`refuse`](Self::refuse), flush, close.
+    ///
+    /// ```
+    /// # use ws_proto::{Handshake, HeadLimits, Instant, Output, Refusal};
+    /// let mut handshake = Handshake::new(Instant::at(0), &HeadLimits::default());
+    /// assert_eq!(handshake.handle_timeout(Instant::at(9_999)), Ok(()));
+    /// assert_eq!(handshake.handle_timeout(Instant::at(10_000)), Err(Refusal::Timeout));
+    /// ```
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Refusal> {
         if self.poll_timeout().is_none_or(|deadline| now < deadline) {
             return Ok(());

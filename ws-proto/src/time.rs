@@ -4,6 +4,15 @@ use core::ops::Add;
 use core::time::Duration;
 
 /// A moment, in milliseconds since a start that the caller chose once and keeps.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use ws_proto::Instant;
+/// let start = std::time::Instant::now();
+/// let now = || Instant::at(start.elapsed().as_millis() as u64);
+/// let deadline = now() + Duration::from_secs(5);
+/// assert!(deadline.since(now()) <= Duration::from_secs(5));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 

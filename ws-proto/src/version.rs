@@ -4,6 +4,13 @@ use crate::close::CloseCode;
 use core::fmt;
 
 /// A protocol that some browser shipped, as decided by the handshake.
+///
+/// ```
+/// # use ws_proto::Version;
+/// let version = Version::from_number(76).unwrap();
+/// assert_eq!((version, version.name()), (Version::Hixie76, "hixie-76"));
+/// assert!(version.has_closing_handshake() && !version.has_ping());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// draft-hixie-thewebsocketprotocol-75: no challenge. Chrome 4 and 5, Safari 5.0.0.
@@ -19,6 +26,12 @@ pub enum Version {
 }
 
 /// How frames look on the wire.
+///
+/// ```
+/// # use ws_proto::{Framing, Version};
+/// assert_eq!(Version::Hixie75.framing(), Framing::Hixie);
+/// assert_eq!(Version::Hybi07.framing(), Framing::Hybi);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Framing {
     /// `00` text `FF`, and length frames that are discarded.
@@ -132,6 +145,13 @@ impl fmt::Display for Version {
 }
 
 /// A set of versions: those that an operator leaves on.
+///
+/// ```
+/// # use ws_proto::{Version, Versions};
+/// let versions = Versions::NONE.with(Version::Hybi08).with(Version::Rfc6455);
+/// assert!(!versions.contains(Version::Hixie75));
+/// assert!(versions.newest_first().eq([Version::Rfc6455, Version::Hybi08]));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Versions(u8);
 

@@ -26,6 +26,12 @@ const SENT: usize = 8 * 1024;
 const RECEIVED: usize = 32 * 1024;
 
 /// The size of an LZ77 window as its base-2 logarithm: 8 to 15.
+///
+/// ```
+/// # use ws_proto::WindowBits;
+/// assert_eq!(WindowBits::new(10).map(WindowBits::get), Some(10));
+/// assert_eq!(WindowBits::new(16), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WindowBits(u8);
 
@@ -59,6 +65,12 @@ impl Default for WindowBits {
 
 /// What a client offers; the default wants no context takeover and leaves the server its choice of our window.
 /// [RFC 7692, 7.1]
+///
+/// ```
+/// # use ws_proto::{ClientOptions, DeflateOffer, Version};
+/// let mut options = ClientOptions::new(Version::Rfc6455, "example.com", "/");
+/// options.deflate = Some(DeflateOffer { server_no_context_takeover: false, ..DeflateOffer::default() });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeflateOffer {
     /// The server shall forget each message it sent.
@@ -84,6 +96,13 @@ impl Default for DeflateOffer {
 }
 
 /// What was agreed; the default is what an answer without parameters means. [RFC 7692, 7.1]
+///
+/// ```
+/// # use ws_proto::DeflateParameters;
+/// let agreed = DeflateParameters { server_no_context_takeover: true, ..DeflateParameters::default() };
+/// assert!(agreed.has_context()); // Of what the client sent.
+/// assert!(DeflateParameters::CONTEXT < 48 * 1024);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeflateParameters {
     /// The server forgets each message it sent.
