@@ -87,7 +87,8 @@ mod tests {
     #[test]
     fn masking_agrees_with_the_definition_at_every_length_and_offset() {
         let key = [0x37, 0xfa, 0x21, 0x3d];
-        for length in 0..70_usize {
+        let longest = if cfg!(miri) { 20 } else { 70_usize };
+        for length in 0..longest {
             let plain: Vec<u8> = (0..length).map(|i| (i * 37) as u8).collect();
             let expected: Vec<u8> = (0..length).map(|i| plain[i] ^ key[i % 4]).collect();
             for at in 0..=length {

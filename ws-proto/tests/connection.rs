@@ -428,7 +428,7 @@ fn a_room_may_be_filled_in_part_and_left_for_the_shared_buffer() {
 fn an_announced_length_reserves_nothing() {
     let mut connection = server(Version::Rfc6455, &limits(usize::MAX));
     let mut out = Output::default();
-    let head = [0x82, 0xff, 0, 0, 0, 0x40, 0, 0, 0, 0, 1, 2, 3, 4];
+    let head = [0x82, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4]; // 1 GiB, for 32 bits too.
     assert_eq!(feed(&mut connection, at(1), &head, &mut out), []);
     assert!(connection.memory() < 200, "{}", connection.memory());
     assert_eq!(connection.read_into().unwrap().len(), 65_536);
