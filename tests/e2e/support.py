@@ -49,15 +49,26 @@ def expect_free(port):
         "stop it, or run where network namespaces are allowed")
 
 
+def passed(command, sockets):
+    """The command, with sockets as its descriptors from 3 on, and LISTEN_PID its own: what systemd does between fork and exec."""
+    numbers = [held.fileno() for held in sockets]
+    assert min(numbers) >= 3 + len(numbers), "a socket is in the way; see `high`"
+    moves = " ".join(f"{place}<&{number} {number}<&-" for place, number in enumerate(numbers, 3))
+    return ["bash", "-c", f'exec {moves}; export LISTEN_PID=$$; exec "$@"', "-", *command]
+
+
 class Process:
     """A child in a session of its own, so that whatever it forks ends with it."""
 
-    def __init__(self, command, *, name=None, cwd=None, env=None, preexec=None):
+    def __init__(self, command, *, name=None, cwd=None, env=None, preexec=None, sockets=()):
         self.name = name or Path(command[0]).name
+        if sockets:
+            command = passed(command, sockets)
         self.lines = []
         self.child = subprocess.Popen(
             [str(part) for part in command], cwd=cwd, env={**os.environ, **(env or {})}, preexec_fn=preexec,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            pass_fds=[held.fileno() for held in sockets])
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
 

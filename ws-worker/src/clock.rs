@@ -62,6 +62,13 @@ impl Tick {
     }
 }
 
+/// Returns the microseconds of the machine's monotonic clock, which a service manager compares with its own.
+pub(crate) fn monotonic_micros() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    seconds * 1_000_000 + nanos / 1_000
+}
+
 /// Returns the seconds since 1970, for signatures and for people.
 #[must_use]
 pub fn unix_seconds() -> u64 {

@@ -10,6 +10,7 @@ use crate::reload::{self, ReloadError, Reloader};
 use crate::router::Router;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use ws_proto::{CloseCode, Message};
 
 /// Reaches the sockets of a running worker from any thread. Nothing here waits; what is for nobody is dropped. Messages
@@ -142,12 +143,20 @@ impl Handle {
     pub fn reload(&self) -> Result<Changes, ReloadError> {
         let process = &self.process;
         let is_stopping = || process.draining.load(Ordering::Relaxed);
-        let result = match process.reloader.get() {
-            Some(reloader) => reloader.reload(&self.mailboxes, is_stopping),
-            None => Err(ReloadError::NoSource),
+        let Some(reloader) = process.reloader.get() else {
+            return Err(ReloadError::NoSource);
         };
-        reload::tell(&result);
-        result
+        reloader.in_turn(|| {
+            if let Some(service) = process.service.get() {
+                service.reloading();
+            }
+            let result = reloader.reload(&self.mailboxes, is_stopping);
+            reload::tell(&result);
+            if let Some(service) = process.service.get() {
+                service.reloaded(result.is_ok(), process);
+            }
+            result
+        })
     }
 
     /// Does the same on a thread of its own, and calls `then` there with what came of it.
@@ -169,6 +178,15 @@ impl Handle {
     }
 
     pub(crate) fn drain(&self, now: bool) {
+        if let Some(service) = self.process.service.get() {
+            let reloader = self.process.reloader.get();
+            let drain = match reloader {
+                _ if now => Duration::ZERO,
+                Some(reloader) => reloader.config().drain,
+                None => self.process.config.drain,
+            };
+            service.stopping(drain, &self.process);
+        }
         for mailbox in self.mailboxes.iter() {
             mailbox.post(Mail::Drain { now });
         }

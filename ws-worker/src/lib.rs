@@ -26,7 +26,9 @@ mod process;
 mod proxy_protocol;
 pub mod reload;
 mod router;
+mod service;
 mod source;
+mod status;
 mod timers;
 // Floor 2: handlers and the things that live in the loop.
 mod client;

@@ -3,7 +3,6 @@
 
 use crate::config::Address;
 use crate::forwarded::Peer;
-use crate::inherited;
 use crate::stream::Stream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Socket, TcpKeepalive, Type};
@@ -41,8 +40,8 @@ pub(crate) fn bind(address: &Address, threads: u8) -> io::Result<Vec<Bound>> {
     match address {
         Address::Tcp(address) => bind_tcp(*address, threads),
         Address::Unix(path) => share(Bound::Unix(bind_unix(path)?), threads),
-        Address::Systemd(name) => share(inherited(inherited::named(name)?)?, threads),
-        Address::Descriptor(number) => share(inherited(inherited::numbered(*number)?)?, threads),
+        // Whoever has these hands them to `adopt`.
+        Address::Systemd(_) | Address::Descriptor(_) => Err(ErrorKind::Unsupported.into()),
     }
 }
 
@@ -112,14 +111,15 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     }
 }
 
-fn inherited(descriptor: OwnedFd) -> io::Result<Bound> {
+/// Takes a socket that somebody else has opened, for all threads.
+pub(crate) fn adopt(descriptor: OwnedFd, threads: u8) -> io::Result<Vec<Bound>> {
     let socket = Socket::from(descriptor);
     socket.set_nonblocking(true)?;
     if socket.domain()? == Domain::UNIX {
-        return Ok(Bound::Unix(OwnedFd::from(socket).into()));
+        return share(Bound::Unix(OwnedFd::from(socket).into()), threads);
     }
     inherit_options(&socket)?;
-    Ok(Bound::Tcp(OwnedFd::from(socket).into()))
+    share(Bound::Tcp(OwnedFd::from(socket).into()), threads)
 }
 
 fn share(bound: Bound, threads: u8) -> io::Result<Vec<Bound>> {

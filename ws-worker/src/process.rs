@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::reload::Reloader;
+use crate::service::Service;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::collections::HashMap;
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) starting: AtomicBool,
     /// What brings threads another configuration.
     pub(crate) reloader: OnceLock<Reloader>,
+    /// Who started us and wants to know how we are.
+    pub(crate) service: OnceLock<Service>,
     /// Sockets of each client address, where `max_per_peer` bounds them. Locked once a handshake.
     peers: Mutex<HashMap<IpAddr, usize>>,
     /// Three quarters of the memory budget, and nine tenths; whoever has the newest configuration says so to all.
@@ -76,6 +79,7 @@ impl Process {
             draining: AtomicBool::new(false),
             starting: AtomicBool::new(false),
             reloader: OnceLock::new(),
+            service: OnceLock::new(),
             peers: Mutex::default(),
             short_of_memory: AtomicUsize::new(0),
             out_of_memory: AtomicUsize::new(0),

@@ -15,7 +15,7 @@ pub type Source = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
 /// How long threads have to take it. They turn within milliseconds unless a handler blocks one.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Reloads that wait for another one; what comes then is refused.
+/// Reloads under way and waiting; what comes then is refused.
 const MAX_WAITING: usize = 16;
 
 /// Why nothing was reloaded; everything is as it was.
@@ -89,20 +89,30 @@ impl Reloader {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the configuration and brings it to the threads. Blocks, on files and names and until the threads have it: not
-    /// to be called in a loop.
+    /// Calls what reloads, one caller at a time.
+    pub(crate) fn in_turn(
+        &self,
+        reload: impl FnOnce() -> Result<Changes, ReloadError>,
+    ) -> Result<Changes, ReloadError> {
+        let is_one_too_many = self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING;
+        let result = if is_one_too_many {
+            Err(ReloadError::Busy)
+        } else {
+            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            reload()
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        result
+    }
+
+    /// Reads the configuration and brings it to the threads; in turn. Blocks, on files and names and until the threads have
+    /// it: not to be called in a loop.
     pub(crate) fn reload(
         &self,
         mailboxes: &[Mailbox],
         is_stopping: impl Fn() -> bool,
     ) -> Result<Changes, ReloadError> {
         let source = self.source.as_ref().ok_or(ReloadError::NoSource)?;
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(ReloadError::Busy);
-        }
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
         if is_stopping() {
             return Err(ReloadError::Stopping);
         }
@@ -111,7 +121,6 @@ impl Reloader {
         let (config, changes) = read.follow(&old).map_err(ReloadError::Config)?;
         crate::log::set_level(config.log_level);
         self.bring(mailboxes, Arc::new(config));
-        drop(turn);
         Ok(changes)
     }
 

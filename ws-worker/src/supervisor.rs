@@ -7,15 +7,18 @@ use crate::counters::Gauge;
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::hook::Pool;
-use crate::listener::{Acceptor, Bound, Spare, bind};
+use crate::inherited::Passed;
+use crate::listener::{Acceptor, Bound, Spare, adopt, bind};
 use crate::mailbox::{Inbox, Mailbox, mailbox};
 use crate::permits::Permits;
 use crate::process::Process;
 use crate::reload::{Reloader, Source};
+use crate::service::Service;
 use crate::source::{self, Part, Router};
+use crate::status::Status;
 use crate::worker::{Parts, Worker as Loop, handler};
 use mio::{Poll, Waker};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
@@ -43,6 +46,8 @@ pub enum StartError {
     System(io::Error),
     /// The address or path given to the builder is none.
     Invalid(String),
+    /// The sockets that were passed are not those that the configuration names: another try would end likewise.
+    Inherited(String),
 }
 
 impl fmt::Display for StartError {
@@ -50,7 +55,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
             Self::System(error) => write!(f, "cannot start: {error}"),
-            Self::Invalid(what) => f.write_str(what),
+            Self::Invalid(what) | Self::Inherited(what) => f.write_str(what),
         }
     }
 }
@@ -158,7 +163,7 @@ impl Builder {
     pub fn start(self) -> Result<Running, StartError> {
         match self.fault {
             Some(fault) => Err(StartError::Invalid(fault)),
-            None => start(self.config, &self.factories, None),
+            None => start(self.config, &self.factories, None, None),
         }
     }
 
@@ -243,15 +248,23 @@ fn run_with(
     source: Option<Source>,
 ) -> Result<(), StartError> {
     // Signals that come while it starts are kept until somebody can act on them.
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
     let waker = signals.handle();
-    let running = start(config, factories, source)?;
+    let service = Service::from_environment(config.threads.max(1)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "NOTIFY_SOCKET cannot be used: the service manager is told nothing");
+        None
+    });
+    let running = start(config, factories, source, service)?;
     let handle = running.handle();
     let watch = std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             let mut again = false;
             for signal in signals.forever() {
+                if signal == SIGUSR1 {
+                    Status::of(&handle.process).log(&handle.process);
+                    continue;
+                }
                 if signal == SIGHUP {
                     // On a thread of its own: names are looked up, and SIGTERM must not wait for that. The result is logged.
                     if let Err(error) = handle.reload_then(drop) {
@@ -280,12 +293,17 @@ fn start(
     config: Config,
     factories: &[Factory],
     source: Option<Source>,
+    service: Option<Service>,
 ) -> Result<Running, StartError> {
     raise_descriptor_limit();
     let threads = config.threads.max(1);
     let config = Arc::new(config);
     let process = Process::new(Arc::clone(&config))
         .map_err(|error| StartError::System(io::Error::other(error)))?;
+    if let Some(service) = service {
+        // Just made: nobody has set it.
+        let _ = process.service.set(service);
+    }
     let mut polls = Vec::with_capacity(usize::from(threads));
     let mut mailboxes = Vec::with_capacity(usize::from(threads));
     let mut inboxes = Vec::with_capacity(usize::from(threads));
@@ -297,31 +315,33 @@ fn start(
         mailboxes.push(mailbox);
         inboxes.push((inbox, Spare::new()));
     }
+    let passed = Passed::from_environment().map_err(StartError::Inherited)?;
     let mut addresses = Vec::new();
     let mut acceptors: Vec<Vec<Acceptor>> = (0..threads).map(|_| Vec::new()).collect();
     for listener in &config.listeners {
-        let bound = bind(&listener.address, threads).map_err(|error| StartError::Listen {
-            address: listener.address.to_string(),
-            error,
-        })?;
-        if let Some(first) = bound.first() {
-            let local = first.local_address();
-            if let Some(Address::Tcp(address)) = local {
-                addresses.push(address);
+        for bound in bind_all(&listener.address, threads, &passed)? {
+            if let Some(first) = bound.first() {
+                let local = first.local_address();
+                if let Some(Address::Tcp(address)) = local {
+                    addresses.push(address);
+                }
+                crate::log::listening(&config, local.as_ref().unwrap_or(&listener.address));
             }
-            crate::log::listening(&config, local.as_ref().unwrap_or(&listener.address));
-        }
-        for (bound, acceptors) in bound.into_iter().zip(&mut acceptors) {
-            acceptors.push(Acceptor::new(
-                bound.into_listening(),
-                listener.proxy_protocol,
-            ));
+            for (bound, acceptors) in bound.into_iter().zip(&mut acceptors) {
+                acceptors.push(Acceptor::new(
+                    bound.into_listening(),
+                    listener.proxy_protocol,
+                ));
+            }
         }
     }
     let control = match &config.control {
-        Some(control) => Some(bind_control(&control.address)?),
+        Some(control) => Some(bind_control(&control.address, &passed)?),
         None => None,
     };
+    passed
+        .check_that_all_are_used()
+        .map_err(StartError::Inherited)?;
     if let (Some(bound), Some(control)) = (&control, &config.control) {
         tracing::info!(
             "the control API listens on {}",
@@ -399,14 +419,46 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn bind_control(address: &Address) -> Result<Bound, StartError> {
+/// Binds an address, for each thread; a name may stand for more than one socket.
+fn bind_all(
+    address: &Address,
+    threads: u8,
+    passed: &Passed,
+) -> Result<Vec<Vec<Bound>>, StartError> {
     let fail = |error| StartError::Listen {
         address: address.to_string(),
         error,
     };
-    let bound = bind(address, 1)
-        .map_err(fail)?
+    let inherited = match address {
+        Address::Tcp(_) | Address::Unix(_) => {
+            return Ok(vec![bind(address, threads).map_err(fail)?]);
+        }
+        Address::Systemd(name) => passed.named(name),
+        Address::Descriptor(number) => passed.numbered(*number).map(|socket| vec![socket]),
+    };
+    let inherited = inherited.map_err(|why| StartError::Inherited(format!("{address}: {why}")))?;
+    let sockets = inherited.into_iter();
+    sockets
+        .map(|socket| adopt(socket, threads).map_err(fail))
+        .collect()
+}
+
+fn bind_control(address: &Address, passed: &Passed) -> Result<Bound, StartError> {
+    let fail = |error| StartError::Listen {
+        address: address.to_string(),
+        error,
+    };
+    let mut all = bind_all(address, 1, passed)?;
+    if all.len() > 1 {
+        let why = format!(
+            "{address}: the control API has one listener, and the name stands for {}",
+            all.len()
+        );
+        return Err(StartError::Inherited(why));
+    }
+    let bound = all
         .pop()
+        .and_then(|mut threads| threads.pop())
         .ok_or_else(|| fail(io::ErrorKind::AddrNotAvailable.into()))?;
     if let Address::Unix(path) = address {
         // The mode is the permission.

@@ -10,7 +10,6 @@ use crate::process::Process;
 use crate::proxy_protocol::{self, Parsed, Proxied};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use ws_proto::{
     Answer, Connection, Handshake, HeadLimits, Headers, Input, Instant, Limits, Output, Ready,
     Refusal, Rejection, SendError,
@@ -154,7 +153,7 @@ impl Opening {
         self.answered = true;
         let config = &process.config;
         let request = self.handshake.request().ok_or(Refusal::NotWebSocket)?;
-        if process.draining.load(Ordering::Relaxed) || process.is_short_of_memory() {
+        if process.is_short_of_memory() {
             return Err(Refusal::Unavailable);
         }
         let route = config.route_for(request.path()).ok_or(Refusal::NotFound)?;

@@ -30,8 +30,33 @@ pub(crate) struct Kept {
     path: String,
 }
 
+/// What begins the name of a secret that the service manager hands over, in place of a path.
+const CREDENTIAL: &str = "credential:";
+
+/// Returns the path of what is written: itself, or that of a credential. [systemd.exec(5), LoadCredential=]
+fn path_of(value: &Value, written: &str) -> Result<String, Wrong> {
+    let Some(name) = written.strip_prefix(CREDENTIAL) else {
+        return Ok(written.to_owned());
+    };
+    if name.is_empty() || name.starts_with('.') || name.contains('/') {
+        return Err(Wrong::new(&value.place, "this is no credential's name")
+            .help("write \"credential:hook.secret\", as LoadCredential= names it"));
+    }
+    match std::env::var("CREDENTIALS_DIRECTORY") {
+        Ok(folder) if !folder.is_empty() => Ok(format!("{folder}/{name}")),
+        Ok(_) | Err(_) => Err(Wrong::new(
+            &value.place,
+            "no credentials were handed over (CREDENTIALS_DIRECTORY is not set)",
+        )
+        .help(format!(
+            "write LoadCredential={name}:/etc/ws-worker/{name} in the unit"
+        ))),
+    }
+}
+
 /// Reads a file that must not be empty.
 pub(crate) fn read(value: &Value, path: &str) -> Result<Kept, Wrong> {
+    let path = &path_of(value, path)?;
     let unreadable =
         |error: std::io::Error| Wrong::new(&value.place, format!("{path} cannot be read: {error}"));
     let metadata = std::fs::metadata(path).map_err(unreadable)?;

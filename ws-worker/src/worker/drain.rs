@@ -16,7 +16,13 @@ pub(super) struct Drain {
     pub(super) until: Instant,
     pub(super) waiting: Vec<Entry>,
     pub(super) total: usize,
+    /// Accepted, but their heads are not whole. They may come in for a moment, to be sent away in order: an upgrade refuses
+    /// nobody whose request is on its way.
+    openings: Vec<Entry>,
 }
+
+/// How long that moment is.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl Drain {
     fn new(now: Instant, limit: Duration, waiting: Vec<Entry>) -> Self {
@@ -26,6 +32,7 @@ impl Drain {
             until: now + limit,
             waiting,
             total,
+            openings: Vec::new(),
         }
     }
 
@@ -65,25 +72,29 @@ impl Worker {
             drain.until = drain.until.min(self.now + limit);
             return;
         }
-        let mut waiting = Vec::new();
+        let (mut openings, mut waiting) = (Vec::new(), Vec::new());
         for entry in self.clients.entries() {
             match self.clients.get_mut(entry).map(|client| &client.phase) {
-                Some(Phase::Opening(opening)) if opening.is_evictable() => {
-                    self.step(entry, |client, cx| ((), client.evict(cx)));
-                }
+                Some(Phase::Opening(opening)) if opening.is_evictable() => openings.push(entry),
                 Some(Phase::Open(_) | Phase::Opening(_)) => waiting.push(entry),
                 Some(Phase::Lingering { .. }) | None => {}
             }
         }
         self.leaving.clear(); // They leave with everybody.
-        self.drain = Some(Drain::new(self.now, limit, waiting));
+        let mut drain = Drain::new(self.now, limit, waiting);
+        drain.openings = openings;
+        self.drain = Some(drain);
         self.drain_some();
     }
 
     /// Closes as many sockets as are due: all of them within the first half of the drain.
     pub(super) fn drain_some(&mut self) {
         let Some(drain) = &mut self.drain else { return };
-        let closing = drain.take_due(self.now);
+        let mut closing = drain.take_due(self.now);
+        let grace = GRACE.min(drain.until.since(drain.began) / 2);
+        if drain.began + grace <= self.now {
+            closing.append(&mut drain.openings);
+        }
         for entry in closing {
             self.send_away(entry, CloseCode::RESTART, "restart");
         }

@@ -89,6 +89,8 @@ pub(crate) struct Worker {
     has_hooks: bool,
     /// Whether there is anything that every turn must look after: apps or the control API.
     is_busy: bool,
+    /// Whether a service manager wants to know that the loop turns.
+    is_watched: bool,
     max_handshakes: usize,
     acceptors: Vec<Acceptor>,
     /// Whether somebody may wait at one of them.
@@ -168,6 +170,7 @@ impl Worker {
             hooks,
             has_hooks,
             is_busy: has_hooks || control.is_some(),
+            is_watched: process.service.get().is_some(),
             control,
             max_handshakes: process.config.bounds.max_handshakes,
             acceptors,
@@ -214,8 +217,23 @@ impl Worker {
             }
             let is_over = self.has_errands() && self.do_errands();
             self.totals.flush(&self.process.counters);
+            if self.is_watched {
+                self.show_signs_of_life(is_over);
+            }
             if is_over {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Tells the service manager, by way of what all threads say, that a whole turn is over.
+    #[inline(never)]
+    fn show_signs_of_life(&self, is_over: bool) {
+        if let Some(service) = self.process.service.get() {
+            let thread = self.router.thread;
+            service.turned(thread, self.now, &self.process);
+            if is_over {
+                service.left(thread);
             }
         }
     }
@@ -224,6 +242,7 @@ impl Worker {
     #[inline]
     fn has_errands(&self) -> bool {
         self.is_busy
+            | self.is_watched
             | self.accept_pending
             | !self.awake.is_empty()
             | !self.router.own.is_empty()
@@ -281,6 +300,10 @@ impl Worker {
         }
         consider(self.accept_at);
         consider(self.starved_since.map(|_| self.now + STARVED_TICK));
+        if let Some(service) = self.process.service.get() {
+            let patience = service.patience(self.router.thread);
+            consider(patience.map(|patience| self.now + patience));
+        }
         let is_draining = self.drain.is_some() || !self.leaving.is_empty();
         consider(is_draining.then(|| self.now + DRAIN_TICK));
         deadline
