@@ -246,6 +246,19 @@ def test_secrets_rotate_without_a_gap_under_an_open_socket(start, script, tmp_pa
     assert signed(script.wait("message", 4)[-1], b"another!" * 4)
 
 
+def test_without_a_file_secrets_are_read_again(workers, script, tmp_path):
+    secret, address = tmp_path / "secret", ("127.0.0.1", free_port())
+    secret.write_bytes(b"old1" * 8)
+    worker = workers.start("serve", "--app", script.url, "--listen", "%s:%d" % address, "--secret-file", secret, address=address)
+    client = Client("rfc6455", address, "/")
+    secret.write_bytes(b"new2" * 8)
+    worker.child.send_signal(signal.SIGHUP)
+    worker.wait_for_log('"message":"reloaded"')
+    client.send("signed")
+    (hook,) = script.wait("message")
+    assert signed(hook, b"new2" * 8) and signed(script.of("handshake")[0], b"old1" * 8)
+
+
 def test_the_control_api_wants_its_new_token(start, tmp_path):
     token, port = tmp_path / "token", free_port()
     token.write_text("a-token-of-the-old-days")

@@ -548,6 +548,15 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_follows_its_app_where_what_was_rendered_of_its_path_is_enough() {
+        let (plain, other, with_path) = ("/ws", "/else/{event}", "/ws/{path}");
+        let can = |old: &str, new: &str| endpoint(new, &[]).can_follow(&endpoint(old, &[]));
+        assert!(can(plain, other) && can(other, plain) && can(with_path, with_path));
+        assert!(can(with_path, plain));
+        assert!(!can(plain, with_path), "the path was not rendered");
+    }
+
+    #[test]
     fn a_path_cannot_climb() {
         let endpoint = endpoint("/ws/{path}", &[]);
         for path in [
