@@ -104,13 +104,16 @@ class Script:
     Before the function returns, the hook is already in `hooks`. Where hooks wait for the app already, `answers` says from the
     first on what `on` would say too late."""
 
-    def __init__(self, port=None, path=None, **answers):
+    def __init__(self, port=None, path=None, tls=None, **answers):
         self.hooks = []
         self.answers = {}
         for event, answer in answers.items():
             self.on(event, answer)
         self.lock = threading.Lock()
         self.connections = []
+        # With `tls`, an `ssl.SSLContext`: whether the end of a connection is said inside it, as it should be; and what was agreed.
+        self.says_goodbye = True
+        self.agreed = []
         script = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -118,8 +121,21 @@ class Script:
             wbufsize = -1  # Head and body in one write, so that no delayed ACK slows a test down.
 
             def setup(self):
+                if tls:
+                    self.request = tls.wrap_socket(self.request, server_side=True)
+                    script.agreed.append((self.request.version(), self.request.selected_alpn_protocol(), self.request.session_reused))
                 super().setup()
                 script.connections.append(self.connection)
+
+            def finish(self):
+                super().finish()
+                if tls:
+                    try:
+                        if script.says_goodbye:
+                            self.connection.unwrap()
+                    except (OSError, ValueError):
+                        pass  # It ended otherwise.
+                    self.connection.close()  # The server would close what was wrapped, which has no descriptor any more.
 
             def do_POST(self):
                 script.serve(self)
@@ -138,7 +154,7 @@ class Script:
             self.listen()
             self.address = self.server.server_address
             self.port = self.address[1]
-            self.url = f"http://127.0.0.1:{self.port}/ws"
+            self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}/ws"
 
     def listen(self):
         """Begins, or begins again after `stop`, at the same address."""

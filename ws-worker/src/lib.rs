@@ -13,6 +13,7 @@ mod inherited;
 pub mod log;
 mod random;
 mod stream;
+mod tls;
 // Floor 1: the vocabulary and the parts of a turn.
 mod breaker;
 pub mod command;

@@ -3,12 +3,14 @@
 use super::error::Wrong;
 use super::raw::Value;
 use super::read;
-use super::{AppAddress, AppUrl, Scheme};
+use super::{AppAddress, AppUrl, Scheme, Tls};
+use crate::tls::Trust;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
 const EXAMPLES: &str = "write \"http://127.0.0.1:8080/ws\" or \"http+unix:///run/app.sock:/ws\"";
 
-/// Reads `http://HOST[:PORT][/PATH]` or `http+unix:///SOCKET:/PATH`, or the same with `fcgi`, and resolves the host.
+/// Reads `http://HOST[:PORT][/PATH]`, the same with `https` or `fcgi`, `http+unix:///SOCKET:/PATH` or `fcgi+unix`, and
+/// resolves the host.
 pub(crate) fn parse(value: &Value) -> Result<AppUrl, Wrong> {
     let url = read::text(value)?;
     let wrong = |message: &str, help: &str| Err(Wrong::new(&value.place, message).help(help));
@@ -32,9 +34,14 @@ pub(crate) fn parse(value: &Value) -> Result<AppUrl, Wrong> {
         "http+unix" => over_unix(value, Scheme::Http, rest),
         "fcgi" => over_tcp(value, Scheme::FastCgi, rest),
         "fcgi+unix" => over_unix(value, Scheme::FastCgi, rest),
-        "https" => wrong(
-            "https:// is not in this version",
-            "use http:// to an app on this machine, or to a TLS proxy on it",
+        "https" if !Trust::IS_BUILT_IN => wrong(
+            "https:// is not in this build",
+            "build ws-worker with its feature `tls`, or use http:// to a TLS proxy on this machine",
+        ),
+        "https" => over_tcp(value, Scheme::Https, rest),
+        "https+unix" => wrong(
+            "there is no TLS on a unix socket",
+            "write http+unix://: nobody can listen in on it",
         ),
         _ => wrong(&format!("unknown scheme `{scheme}`"), EXAMPLES),
     }
@@ -58,8 +65,15 @@ fn over_tcp(value: &Value, scheme: Scheme, rest: &str) -> Result<AppUrl, Wrong> 
     let (host, port) = split_authority(authority)
         .ok_or_else(|| Wrong::new(&value.place, "this is no host").help(EXAMPLES))?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if scheme == Scheme::Https && !Tls::is_host(bare) {
+        return wrong(
+            format!("no certificate can be for the host `{host}`"),
+            "write its name or its address",
+        );
+    }
     let usual = match scheme {
         Scheme::Http => 80,
+        Scheme::Https => 443,
         Scheme::FastCgi => 9000,
     };
     let found: Vec<SocketAddr> = match (bare, port.unwrap_or(usual)).to_socket_addrs() {
@@ -77,7 +91,7 @@ fn over_tcp(value: &Value, scheme: Scheme, rest: &str) -> Result<AppUrl, Wrong> 
     Ok(AppUrl {
         scheme,
         address: AppAddress::Tcp(found),
-        host: match port.filter(|port| *port != 80 && scheme == Scheme::Http) {
+        host: match port.filter(|port| *port != usual && scheme != Scheme::FastCgi) {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         },
@@ -92,7 +106,7 @@ fn over_unix(value: &Value, scheme: Scheme, rest: &str) -> Result<AppUrl, Wrong>
             "the path of the app is missing behind that of its socket",
         )
         .help(match scheme {
-            Scheme::Http => format!("write \"http+unix://{rest}:/\""),
+            Scheme::Http | Scheme::Https => format!("write \"http+unix://{rest}:/\""),
             Scheme::FastCgi => format!("write \"fcgi+unix://{rest}:/srv/www/ws.php\""),
         })
     })?;
@@ -191,10 +205,10 @@ mod tests {
     #[test]
     fn a_url_says_where_to_connect_and_what_to_ask_for() {
         fn check(url: &str, address: &str, host: &str, path: &str) {
-            let scheme = if url.starts_with("fcgi") {
-                Scheme::FastCgi
-            } else {
-                Scheme::Http
+            let scheme = match url.split_once(':') {
+                Some(("https", _)) => Scheme::Https,
+                Some(("fcgi" | "fcgi+unix", _)) => Scheme::FastCgi,
+                _ => Scheme::Http,
             };
             let expected = AppUrl {
                 scheme,
@@ -223,6 +237,11 @@ mod tests {
             "127.0.0.1",
             "/hooks/{event}/{path}?x=1",
         );
+        if Trust::IS_BUILT_IN {
+            check("https://127.0.0.1/a", "127.0.0.1:443", "127.0.0.1", "/a");
+            check("https://[::1]:443", "[::1]:443", "[::1]", "/");
+            check("https://[::1]:80", "[::1]:80", "[::1]:80", "/");
+        }
         check(
             "http+unix:///run/app.sock:/ws",
             "unix:/run/app.sock",
@@ -310,9 +329,20 @@ mod tests {
             "the path of the app is missing behind that of its socket; write \"http+unix:///run/app.sock:/\"",
         );
         check(
-            "https://app.example/ws",
-            "https:// is not in this version; use http:// to an app on this machine, or to a TLS proxy on it",
+            "https+unix:///run/app.sock:/ws",
+            "there is no TLS on a unix socket; write http+unix://: nobody can listen in on it",
         );
+        if Trust::IS_BUILT_IN {
+            check(
+                "https://a..b/ws",
+                "no certificate can be for the host `a..b`; write its name or its address",
+            );
+        } else {
+            check(
+                "https://app.example/ws",
+                "https:// is not in this build; build ws-worker with its feature `tls`, or use http:// to a TLS proxy on this machine",
+            );
+        }
     }
 
     #[test]

@@ -138,9 +138,10 @@ pub(crate) static KEYS: &[Key] = {
 
         key("log_level", Top, FileOnly, Text, "info", "What is logged: error, warn, info, debug or trace; --log-level wins"),
 
-        key("app", Anywhere, Hooks, Text, "", "Where hooks go: http://HOST:PORT/PATH, http+unix:///SOCKET:/PATH, fcgi://HOST:PORT/SCRIPT, fcgi+unix:///SOCKET:/SCRIPT"),
+        key("app", Anywhere, Hooks, Text, "", "Where hooks go: http://HOST:PORT/PATH, https://HOST/PATH, http+unix:///SOCKET:/PATH, fcgi://HOST:PORT/SCRIPT, fcgi+unix:///SOCKET:/SCRIPT"),
         key("dialect", Anywhere, Hooks, Text, "plain", "How hooks look to the app: \"plain\", or \"typhoonae\" as in 2010"),
         key("secret_file", Anywhere, Hooks, Texts, "none", "File with the key that signs hooks; two while one replaces the other"),
+        key("ca_file", Anywhere, Hooks, Text, "the system's", "https: file with the certificates of authorities (PEM) that are believed instead of the system's"),
         key("concurrency", Anywhere, Hooks, Count(SOME), "32, over FastCGI 4", "Hooks in flight to an app"),
         key("hook_timeout", Anywhere, Hooks, Duration { zero: false }, "30s", "One attempt of a hook may take so long"),
         key("give_up", Anywhere, Hooks, Duration { zero: false }, "60s", "A message is repeated for so long, then its socket is closed with 1013"),
@@ -331,6 +332,7 @@ impl Key {
             Kind::Text | Kind::Texts => match self.name {
                 "app" => "URL",
                 "secret_file" => "FILE,…",
+                "ca_file" => "FILE",
                 "docroot" => "FOLDER",
                 "docroot_suffix" => "TEXT",
                 "trusted_proxies" => "NET,…",

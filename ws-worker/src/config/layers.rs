@@ -36,7 +36,7 @@ impl<'a> Layers<'a> {
         entry.map(|entry| &entry.value)
     }
 
-    fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         name: &str,
         read: impl FnOnce(&'a Value) -> Result<T, Wrong>,

@@ -7,9 +7,10 @@ use super::layers::Layers;
 use super::raw::{Data, Entry, Table, Value};
 use super::secret::{self, Kept};
 use super::{
-    Address, Config, Control, Hooks, Listener, Route, Scheme, Target, app_url, read, warn,
+    Address, Config, Control, Hooks, Listener, Route, Scheme, Target, Tls, app_url, read, warn,
 };
 use crate::config::RouteId;
+use crate::tls::Trust;
 use std::sync::Arc;
 
 /// Where the routes come from.
@@ -33,6 +34,7 @@ pub(crate) fn config(
         file,
         flags,
         apps: Vec::new(),
+        system: None,
         warnings: Vec::new(),
     };
     let top = meaning.layers(None);
@@ -168,6 +170,8 @@ struct Meaning<'a> {
     file: &'a Table,
     flags: &'a Table,
     apps: Vec<App>,
+    /// Whom the machine trusts, read when the first app needs it.
+    system: Option<Trust>,
     warnings: Vec<String>,
 }
 
@@ -176,6 +180,8 @@ struct App {
     url: String,
     meant: super::AppUrl,
     concurrency: usize,
+    ca_file: Option<String>,
+    tls: Option<Tls>,
     place: Place,
 }
 
@@ -338,14 +344,19 @@ impl<'a> Meaning<'a> {
             Hooks::CONCURRENCY
         };
         let concurrency = layers.count("concurrency")?.unwrap_or(usual);
+        let ca_file = layers.read("ca_file", |value| Ok(read::text(value)?.to_owned()))?;
         let known = self.apps.iter().position(|app| app.url == written);
         let number = match known {
             Some(number) => number,
             None => {
+                let meant = app_url::parse(value).map_err(|wrong| wrong.of("app"))?;
+                let tls = self.tls(layers, value, &meant)?;
                 self.apps.push(App {
                     url: written.to_owned(),
-                    meant: app_url::parse(value).map_err(|wrong| wrong.of("app"))?,
+                    tls,
+                    meant,
                     concurrency,
+                    ca_file: ca_file.clone(),
                     place: value.place.clone(),
                 });
                 self.apps.len() - 1
@@ -364,8 +375,20 @@ impl<'a> Meaning<'a> {
             return Err(Wrong::new(place, message)
                 .help("write it once, at the top, or give the routes different URLs"));
         }
+        if app.ca_file != ca_file && app.tls.is_some() {
+            let place = layers
+                .value("ca_file")
+                .map_or(&value.place, |value| &value.place);
+            let message = format!(
+                "one app is believed on one authority: another is named for the same URL at {}",
+                self.source.line(&app.place)
+            );
+            return Err(Wrong::new(place, message)
+                .help("write `ca_file` once, at the top, or give the routes different URLs"));
+        }
         let mut hooks = Hooks::new(number, app.meant.clone());
         hooks.concurrency = concurrency;
+        hooks.tls.clone_from(&app.tls);
         layers.fill_hooks(&mut hooks)?;
         if hooks.url.scheme == Scheme::FastCgi && hooks.docroot.is_none() {
             app_url::check_script(value, &hooks.url).map_err(|wrong| wrong.of("app"))?;
@@ -388,6 +411,54 @@ impl<'a> Meaning<'a> {
         Ok(hooks)
     }
 }
+
+impl Meaning<'_> {
+    /// Reads whom to believe that an `https://` app is itself.
+    fn tls(
+        &mut self,
+        layers: &Layers<'_>,
+        value: &Value,
+        url: &super::AppUrl,
+    ) -> Result<Option<Tls>, Wrong> {
+        if url.scheme != Scheme::Https {
+            return Ok(None);
+        }
+        let trust = match layers.read("ca_file", authorities)? {
+            Some(trust) => trust,
+            None => match &self.system {
+                Some(trust) => trust.clone(),
+                None => {
+                    let trust = Trust::of_the_system().map_err(|error| {
+                        Wrong::new(&value.place, error).help(
+                            "install the system's certificates (Debian: ca-certificates), or name the app's authority by `ca_file`",
+                        )
+                    })?;
+                    self.system.insert(trust).clone()
+                }
+            },
+        };
+        Ok(Tls::new(url.host_name(), &trust))
+    }
+}
+
+/// Reads the certificates that a `ca_file` holds.
+fn authorities(value: &Value) -> Result<Trust, Wrong> {
+    let path = read::text(value)?;
+    let wrong = |what: String| {
+        Wrong::new(&value.place, format!("{path} {what}"))
+            .help("it holds one or more certificates of authorities: -----BEGIN CERTIFICATE-----")
+    };
+    let unreadable = |error: std::io::Error| wrong(format!("cannot be read: {error}"));
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() || metadata.len() > MAX_CA_FILE {
+        return Err(wrong("is no file of certificates".to_owned()));
+    }
+    let pem = std::fs::read(path).map_err(unreadable)?;
+    Trust::of_file(&pem).map_err(wrong)
+}
+
+/// Bytes of a `ca_file`; 4 MiB. The store of a whole system has a quarter of a megabyte.
+const MAX_CA_FILE: u64 = 4 * 1024 * 1024;
 
 fn one_of<'a>(
     app: Option<&'a Entry>,

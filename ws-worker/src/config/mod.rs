@@ -17,6 +17,7 @@ mod tests;
 pub(crate) mod unit;
 mod warn;
 
+pub use crate::tls::Tls;
 pub use error::ConfigError;
 pub use flags::{BadFlag, Flags, Overrides};
 pub use origin::{Origin, origin_allowed};
@@ -388,6 +389,8 @@ pub struct Hooks {
     pub keep: bool,
     /// FastCGI: clients choose a script by their path, instead of the one that the URL names.
     pub docroot: Option<Docroot>,
+    /// `https://`: who the app is, and whom to believe that it is. Without, such an app is never connected to.
+    pub tls: Option<Tls>,
 }
 
 /// A folder whose files are endpoints.
@@ -409,7 +412,7 @@ impl Hooks {
     #[must_use]
     pub fn new(app: usize, url: AppUrl) -> Self {
         let concurrency = match url.scheme {
-            Scheme::Http => Self::CONCURRENCY,
+            Scheme::Http | Scheme::Https => Self::CONCURRENCY,
             Scheme::FastCgi => Self::FASTCGI_CONCURRENCY,
         };
         Self {
@@ -429,11 +432,12 @@ impl Hooks {
             max_hook_answer: 1024 * 1024,
             keep: false,
             docroot: None,
+            tls: None,
         }
     }
 }
 
-/// `http://127.0.0.1:8080/ws/{event}/{path}`, `http+unix:///run/app.sock:/ws`, `fcgi://127.0.0.1:9000/srv/www/ws.php` or
+/// `http://127.0.0.1:8080/ws/{event}/{path}`, `https://app.example/ws`, `http+unix:///run/app.sock:/ws`, `fcgi://127.0.0.1:9000/srv/www/ws.php` or
 /// `fcgi+unix:///run/php/php-fpm.sock:/srv/www/ws.php/{event}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppUrl {
@@ -453,11 +457,21 @@ pub struct AppUrl {
 pub enum Scheme {
     /// HTTP/1.1.
     Http,
+    /// The same inside TLS.
+    Https,
     /// FastCGI, as php-fpm does.
     FastCgi,
 }
 
 impl AppUrl {
+    /// Returns the host without port and brackets: whom a certificate has to be for.
+    pub(crate) fn host_name(&self) -> &str {
+        match self.host.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or(rest),
+            None => self.host.split(':').next().unwrap_or(&self.host),
+        }
+    }
+
     /// Splits FastCGI's path behind the script: `.php` at a segment's end, or all of it; then `PATH_INFO` and query.
     pub(crate) fn script(&self) -> (&str, &str) {
         let path_end = self.path.find('?').unwrap_or(self.path.len());
@@ -471,6 +485,7 @@ impl fmt::Display for AppUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.scheme {
             Scheme::Http => "http",
+            Scheme::Https => "https",
             Scheme::FastCgi => "fcgi",
         };
         let (host, path) = (&self.host, &self.path);
@@ -479,7 +494,9 @@ impl fmt::Display for AppUrl {
                 let port = found.first().map_or(0, SocketAddr::port);
                 write!(f, "{scheme}://{host}:{port}{path}")
             }
-            (AppAddress::Tcp(_), Scheme::Http) => write!(f, "{scheme}://{host}{path}"),
+            (AppAddress::Tcp(_), Scheme::Http | Scheme::Https) => {
+                write!(f, "{scheme}://{host}{path}")
+            }
             (AppAddress::Unix(socket), _) => {
                 write!(f, "{scheme}+unix://{}:{path}", socket.display())
             }

@@ -135,6 +135,7 @@ const WRITTEN: &[(&str, &str)] = &[
     ("app", "'http://127.0.0.1:1/'"),
     ("dialect", "'plain'"),
     ("secret_file", "['/dev/null/nothing']"),
+    ("ca_file", "'/nowhere'"),
     ("concurrency", "8"),
     ("hook_timeout", "'10s'"),
     ("give_up", "'1m'"),
@@ -420,11 +421,6 @@ fn flags_alone_are_enough() {
         .unwrap_err()
         .to_string();
     assert!(error.starts_with("there is no route"), "{error}");
-    let error = Config::from_flags(&overrides(&[("app", "https://a.test/")])).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "--app: https:// is not in this version\n  = use http:// to an app on this machine, or to a TLS proxy on it"
-    );
 }
 
 #[test]
@@ -614,6 +610,7 @@ fn the_sample_file_shows_every_key_with_its_default() {
             ![
                 "secret_file",
                 "token_file",
+                "ca_file",
                 "handler",
                 "app =",
                 "max_connections",
@@ -653,6 +650,34 @@ fn the_page_for_operators_has_every_key() {
     for default in ["`\"16KiB\"`", "`16384`", "`\"25s\"`", "`\"off\"`"] {
         assert!(page.contains(default), "{default}");
     }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn an_app_behind_tls_is_believed_on_one_authority() {
+    let (_file, path) = secret_file(include_str!("authority.pem"));
+    let route = |path: &str, ca: &str| {
+        format!("[[route]]\npath = '{path}'\napp = 'https://127.0.0.1/ws'\nca_file = {ca}\n")
+    };
+    let once = load(&(route("/a", &path) + &route("/b", &path))).unwrap();
+    assert!(once.routes.iter().all(|route| hooks(route).tls.is_some()));
+    assert_eq!(
+        once.summary()
+            .to_string()
+            .matches("https://127.0.0.1/ws")
+            .count(),
+        2
+    );
+    let plain = load(&format!("app = 'http://127.0.0.1/'\nca_file = {path}\n")).unwrap();
+    assert!(hooks(&plain.routes[0]).tls.is_none());
+    let error = load(&(route("/a", &path) + &route("/b", "'/elsewhere'")));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("believed on one authority"), "{error}");
+    let error = load(&route("/a", "'/elsewhere'")).unwrap_err().to_string();
+    assert!(
+        error.contains("`ca_file`: /elsewhere cannot be read"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -3,10 +3,11 @@
 
 use crate::config::Scheme;
 use crate::hook::http::{Answer, Fault};
+use crate::hook::link::Link;
 use crate::hook::member::Key;
 use crate::hook::{fastcgi, http};
 use crate::source::Readiness;
-use crate::stream::Stream;
+use crate::tls;
 use std::io::{self, ErrorKind, IoSlice};
 use ws_proto::Instant;
 
@@ -26,6 +27,8 @@ pub(crate) struct Failure {
 pub(crate) enum Cause {
     /// The connection could not be made, or broke.
     Connection(ErrorKind),
+    /// It was made, and no TLS came about on it.
+    Tls(tls::Fault),
     /// A kept connection was closed before a byte of the answer: nobody's fault.
     Stale,
     /// The deadline passed.
@@ -50,7 +53,7 @@ enum Whole {
 impl Incoming {
     fn new(scheme: Scheme) -> Self {
         match scheme {
-            Scheme::Http => Self::Http(http::Incoming::new(0)),
+            Scheme::Http | Scheme::Https => Self::Http(http::Incoming::new(0)),
             Scheme::FastCgi => Self::FastCgi(fastcgi::Incoming::new(0)),
         }
     }
@@ -95,7 +98,7 @@ impl Incoming {
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: Stream,
+    link: Link,
     /// Tells this use of its place from others; part of the token.
     pub(crate) serial: u32,
     pub(crate) app: usize,
@@ -111,6 +114,8 @@ pub(crate) struct Connection {
     pub(crate) answer_by: Instant,
     /// Bytes of heap that were counted.
     pub(crate) counted: usize,
+    /// The app's kernel has taken it; TLS may have to follow.
+    reached: bool,
     /// When it was made.
     made_at: Option<Instant>,
     /// A byte came on it, whichever answer's.
@@ -131,9 +136,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Makes one whose stream is being connected, until `dial_by`.
+    /// Makes one whose link is being connected, until `dial_by`.
     pub(crate) fn new(
-        stream: Stream,
+        link: Link,
         serial: u32,
         app: usize,
         address: usize,
@@ -141,7 +146,7 @@ impl Connection {
         scheme: Scheme,
     ) -> Self {
         Self {
-            stream,
+            link,
             serial,
             app,
             address,
@@ -150,6 +155,7 @@ impl Connection {
             dial_by,
             answer_by: dial_by,
             counted: 0,
+            reached: false,
             made_at: None,
             accepted: false,
             kept: false,
@@ -166,8 +172,9 @@ impl Connection {
     }
 
     /// Tries another address, with the same request.
-    pub(crate) fn replace(&mut self, stream: Stream, serial: u32, address: usize) {
-        self.stream = stream;
+    pub(crate) fn replace(&mut self, link: Link, serial: u32, address: usize) {
+        self.link = link;
+        self.reached = false;
         self.serial = serial;
         self.address = address;
         self.readable = false;
@@ -201,15 +208,34 @@ impl Connection {
         self.over |= readiness.closed;
     }
 
-    /// Returns whether the connection is made.
+    /// Goes on making the connection; returns whether it is made.
     ///
     /// # Errors
     /// It cannot be.
-    pub(crate) fn connect(&mut self, now: Instant) -> io::Result<bool> {
-        if self.made_at.is_none() && self.writable && self.stream.is_connected()? {
-            self.made_at = Some(now);
+    pub(crate) fn connect(&mut self, now: Instant) -> Result<bool, Cause> {
+        if self.made_at.is_some() {
+            return Ok(true);
         }
-        Ok(self.made_at.is_some())
+        if !self.reached {
+            let is_reached = self.writable && self.link.is_reached().map_err(of_stream)?;
+            if !is_reached {
+                return Ok(false);
+            }
+            self.reached = true;
+        }
+        if !self.link.secure().map_err(Cause::Tls)? {
+            return Ok(false);
+        }
+        self.made_at = Some(now);
+        // What came with the end of TLS's handshake lies in the session, and no event will tell.
+        self.readable = true;
+        self.accepted |= self.link.is_secure();
+        Ok(true)
+    }
+
+    /// Returns whether the app's kernel has taken it: what is waited for now is the app.
+    pub(crate) fn is_reached(&self) -> bool {
+        self.reached
     }
 
     /// Returns whether it is made, as far as is known.
@@ -237,9 +263,14 @@ impl Connection {
         self.is_connected() && !self.over && self.sent == self.to_send
     }
 
+    /// Lets no other request follow on this connection.
+    pub(crate) fn retire(&mut self) {
+        self.over = true;
+    }
+
     /// Returns how many bytes of heap it holds.
     pub(crate) fn memory(&self) -> usize {
-        size_of::<Self>() + self.head.capacity() + self.incoming.memory()
+        size_of::<Self>() + self.head.capacity() + self.incoming.memory() + self.link.memory()
     }
 
     /// Gives back what a large answer took.
@@ -253,7 +284,7 @@ impl Connection {
 
     /// Looks whether an idle connection still lives: nothing may come on it, and it may not end.
     pub(crate) fn is_stale(&mut self, scratch: &mut [u8]) -> bool {
-        match self.stream.read(scratch) {
+        match self.link.read(scratch) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.readable = false;
                 self.over
@@ -278,13 +309,13 @@ impl Connection {
             self.readable = true;
         }
         while self.readable {
-            let count = match self.stream.read(scratch) {
+            let count = match self.link.read(scratch) {
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.readable = false;
                     break;
                 }
-                Err(error) => return Err(self.failure(Cause::Connection(error.kind()))),
+                Err(error) => return Err(self.failure(of_stream(error))),
             };
             if count == 0 {
                 self.over = true;
@@ -295,7 +326,7 @@ impl Connection {
             self.begun = true;
             self.accepted = true;
             // Edge-triggered: a short read has emptied the socket, unless its end was announced.
-            self.readable = self.over || count == scratch.len();
+            self.readable = self.over || !self.link.is_emptied(count, scratch.len());
             let whole = match self
                 .incoming
                 .advance(scratch.get(..count).unwrap_or_default())
@@ -340,6 +371,12 @@ impl Connection {
     }
 
     fn write(&mut self, body: &[u8]) -> io::Result<()> {
+        if self.writable && !self.link.is_flushed() {
+            match self.link.flush() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
+                result => result?,
+            }
+        }
         while self.writable && self.sent < self.to_send {
             let head = self.head.get(self.sent..).unwrap_or_default();
             let body = body
@@ -349,13 +386,20 @@ impl Connection {
             let slices = slices
                 .get(usize::from(head.is_empty())..)
                 .unwrap_or_default();
-            match self.stream.write_vectored(slices) {
+            match self.link.write(slices) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
                 Err(error) => return Err(error),
             }
         }
+        if !self.link.is_flushed() {
+            self.writable = false; // The last write was not all that it seemed.
+        }
         Ok(())
     }
+}
+
+fn of_stream(error: io::Error) -> Cause {
+    Cause::Connection(error.kind())
 }

@@ -116,7 +116,7 @@ impl Endpoint {
     pub(crate) fn new(process: &Process, route: &Route, hooks: &Arc<Hooks>) -> Self {
         let mut constant = Vec::new();
         let host = match hooks.url.scheme {
-            Scheme::Http => &hooks.url.host,
+            Scheme::Http | Scheme::Https => &hooks.url.host,
             Scheme::FastCgi => hooks.server_name.as_ref().unwrap_or(&hooks.url.host),
         };
         push_header(&mut constant, "Host", host.as_bytes());
@@ -283,7 +283,7 @@ impl Block {
 
 /// Takes a URL's path apart; of FastCGI's, what names the script and what follows it.
 fn template(hooks: &Hooks, process: &Process) -> (Option<Folder>, Vec<Piece>) {
-    if hooks.url.scheme == Scheme::Http {
+    if hooks.url.scheme != Scheme::FastCgi {
         return (None, pieces(&hooks.url.path));
     }
     if let Some(docroot) = &hooks.docroot {

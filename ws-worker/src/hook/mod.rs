@@ -10,6 +10,7 @@ mod endpoint;
 mod fastcgi;
 mod http;
 mod http_date;
+mod link;
 mod member;
 mod pool;
 mod settle;

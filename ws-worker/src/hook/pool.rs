@@ -20,6 +20,7 @@ use crate::mailbox::Mail;
 use crate::permits::Permits;
 use crate::process::Process;
 use crate::source::{Readiness, Turn};
+use crate::tls::Tls;
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -66,6 +67,7 @@ pub(crate) struct Pool {
 struct App {
     address: AppAddress,
     scheme: Scheme,
+    tls: Option<Tls>,
     /// Idle connections; the warmest is last, and is used first.
     idle: Vec<usize>,
     max_idle: usize,
@@ -614,8 +616,13 @@ impl Pool {
         if !connection.is_connected() {
             match connection.connect(turn.now) {
                 Ok(true) => connection.deadline = connection.answer_by,
+                Ok(false) if connection.is_reached() => {
+                    // TLS is the app's work already: it has the time that an answer has.
+                    connection.deadline = connection.answer_by;
+                    return;
+                }
                 Ok(false) => return,
-                Err(error) => return self.redial(turn, index, error.kind()),
+                Err(cause) => return self.redial(turn, index, cause),
             }
             if let Phase::Opening { left: Some(_), .. } = member.phase {
                 // The client left before a byte was sent: the app need not know.
@@ -651,8 +658,9 @@ impl Pool {
             self.discard(index);
             return;
         };
-        if !connection.is_connected() {
-            return self.redial(turn, index, ErrorKind::TimedOut);
+        if !connection.is_reached() {
+            let cause = Cause::Connection(ErrorKind::TimedOut);
+            return self.redial(turn, index, cause);
         }
         let failure = connection.failure(Cause::Timeout);
         self.detach(turn, index, false);

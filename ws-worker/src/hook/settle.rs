@@ -175,9 +175,11 @@ impl Pool {
         }
         // The app may have said yes; nobody will ever know. It is told that the socket is gone.
         let answer = match failure.cause {
-            Cause::Fault(Fault::Cut) | Cause::Connection(_) | Cause::Stale | Cause::Timeout => {
-                self.unavailable()
-            }
+            Cause::Fault(Fault::Cut)
+            | Cause::Connection(_)
+            | Cause::Tls(_)
+            | Cause::Stale
+            | Cause::Timeout => self.unavailable(),
             Cause::Fault(_) => rejection(502, "The application's answer makes no sense.\n"),
         };
         self.refuse(turn, key, answer, Some("no answer to the handshake"));
@@ -289,7 +291,11 @@ impl Pool {
                 match failure.cause {
                     // It was answered, if not as it should be; the next answer would be no better.
                     Cause::Fault(fault) if fault.is_final() => self.forget(key),
-                    Cause::Fault(_) | Cause::Connection(_) | Cause::Stale | Cause::Timeout => {
+                    Cause::Fault(_)
+                    | Cause::Connection(_)
+                    | Cause::Tls(_)
+                    | Cause::Stale
+                    | Cause::Timeout => {
                         self.pause(turn.now, key, None, None);
                     }
                 }
@@ -508,6 +514,7 @@ impl Pool {
                 );
             }
             Cause::Fault(fault) => self.say(now, key, Kind::Answer, fault.name(), b""),
+            Cause::Tls(fault) => self.say(now, key, Kind::Connection, fault.name(), b""),
             Cause::Stale => {
                 let what = "the app closed a connection that was kept alive";
                 self.say(now, key, Kind::Answer, what, b"");

@@ -31,6 +31,7 @@ pub(super) fn hooks() -> Hooks {
         max_hook_answer: 1024 * 1024,
         keep: false,
         docroot: None,
+        tls: None,
     }
 }
 

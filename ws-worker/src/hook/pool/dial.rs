@@ -1,8 +1,9 @@
 //! Which connection carries a hook: a warm one, or a new one, of which only a few are made at a time. Knows no answer.
 
 use super::{App, INDEX_BITS, Pool};
-use crate::config::AppAddress;
+use crate::config::{AppAddress, Scheme};
 use crate::hook::connection::{Cause, Connection, Failure};
+use crate::hook::link::Link;
 use crate::hook::settle::Outcome;
 use crate::source::{self, Part, Turn};
 use crate::stream::Stream;
@@ -76,7 +77,7 @@ impl Pool {
         turn: &mut Turn<'_>,
         app: usize,
     ) -> Result<usize, ErrorKind> {
-        let (mut stream, address) = self.dial(app, 0)?;
+        let (mut link, address) = self.dial(app, 0)?;
         self.serial = self.serial.wrapping_add(1);
         let entry = self.connections.vacant_entry();
         let index = entry.key();
@@ -84,25 +85,28 @@ impl Pool {
             return Err(ErrorKind::OutOfMemory);
         }
         let number = (self.serial as usize) << INDEX_BITS | index;
-        stream
-            .register(turn.registry, source::token(Part::Hook, number))
+        link.register(turn.registry, source::token(Part::Hook, number))
             .map_err(|error| error.kind())?;
         let Some(own) = self.apps.get_mut(app) else {
             return Err(ErrorKind::NotFound);
         };
         own.fresh.push(index);
         let dial_by = turn.now + CONNECT_TIMEOUT;
-        let connection = Connection::new(stream, self.serial, app, address, dial_by, own.scheme);
+        let connection = Connection::new(link, self.serial, app, address, dial_by, own.scheme);
         entry.insert(connection);
         Ok(index)
     }
 
-    fn dial(&self, app: usize, first: usize) -> Result<(Stream, usize), ErrorKind> {
+    fn dial(&self, app: usize, first: usize) -> Result<(Link, usize), ErrorKind> {
         let mut last = ErrorKind::AddrNotAvailable;
         if let Some(app) = self.apps.get(app) {
+            if app.scheme == Scheme::Https && app.tls.is_none() {
+                return Err(ErrorKind::Unsupported); // A program's own configuration: never plainly instead.
+            }
             for number in first.. {
-                match connect(&app.address, number) {
-                    Some(Ok(stream)) => return Ok((stream, number)),
+                let stream = connect(&app.address, number);
+                match stream.map(|stream| Link::new(stream?, app.tls.as_ref())) {
+                    Some(Ok(link)) => return Ok((link, number)),
                     Some(Err(error)) => last = error.kind(),
                     None => break,
                 }
@@ -112,25 +116,26 @@ impl Pool {
     }
 
     /// A connection could not be made: the same address where it may just be crowded, the next, or none.
-    pub(super) fn redial(&mut self, turn: &mut Turn<'_>, index: usize, kind: ErrorKind) {
+    pub(super) fn redial(&mut self, turn: &mut Turn<'_>, index: usize, cause: Cause) {
         let Some(connection) = self.connections.get(index) else {
             return;
         };
         let (app, job, address) = (connection.app, connection.job, connection.address);
-        let is_crowded = kind == ErrorKind::TimedOut && turn.now < connection.dial_by;
+        let is_late = cause == Cause::Connection(ErrorKind::TimedOut);
+        let is_crowded = is_late && turn.now < connection.dial_by;
         let first = if is_crowded { address } else { address + 1 };
         if turn.now < connection.answer_by
-            && let Ok((mut stream, address)) = self.dial(app, first)
+            && let Ok((mut link, address)) = self.dial(app, first)
         {
             self.serial = self.serial.wrapping_add(1);
             let number = (self.serial as usize) << INDEX_BITS | index;
-            if stream
+            if link
                 .register(turn.registry, source::token(Part::Hook, number))
                 .is_ok()
                 && let Some(connection) = self.connections.get_mut(index)
             {
                 let is_other = connection.address != address;
-                connection.replace(stream, self.serial, address);
+                connection.replace(link, self.serial, address);
                 if is_other {
                     connection.dial_by = turn.now + CONNECT_TIMEOUT;
                 }
@@ -140,10 +145,7 @@ impl Pool {
         }
         self.detach(turn, index, false);
         if let Some(key) = job {
-            let failure = Failure {
-                cause: Cause::Connection(kind),
-                sent: false,
-            };
+            let failure = Failure { cause, sent: false };
             self.settle(turn, key, Outcome::Failed(failure));
         }
     }

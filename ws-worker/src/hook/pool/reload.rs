@@ -37,11 +37,17 @@ impl Pool {
                 continue;
             };
             app.scheme = hooks.url.scheme;
-            if app.address == hooks.url.address {
-                continue;
+            if app.address == hooks.url.address && app.tls == hooks.tls {
+                continue; // What is remembered of TLS's sessions goes on as well.
             }
-            // The name stands for other addresses than it did.
+            // The name stands for other addresses than it did, or others are believed that it is the app.
             app.address = hooks.url.address.clone();
+            app.tls.clone_from(&hooks.tls);
+            for (_, connection) in &mut self.connections {
+                if connection.app == hooks.app {
+                    connection.retire();
+                }
+            }
             for index in std::mem::take(&mut app.idle) {
                 self.discard(index);
             }
@@ -131,6 +137,7 @@ impl App {
         Self {
             address: AppAddress::Tcp(Vec::new()),
             scheme: Scheme::Http,
+            tls: None,
             idle: Vec::new(),
             fresh: Vec::new(),
             max_idle: 1,
