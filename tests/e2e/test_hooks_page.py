@@ -119,11 +119,12 @@ def test_the_flask_app_of_the_page_remembers_names(workers, tmp_path):
             Client("rfc6455", worker.address, "/")
         assert (refused.value.status, refused.value.answer.body) == (401, b"Please log in.")
         yuki, other = (Client("rfc6455", worker.address, "/", headers=[("Cookie", f"session={cookie}")]) for _ in range(2))
-        yuki.send("/name Yuki")
-        yuki.send("hello")
-        assert yuki.receive() == other.receive() == "Yuki: hello"
+        for name in ("Yuki", "雪 100%", "a\r\nWs-To: all\r\n\r\nb"):
+            yuki.send(f"/name {name}")
+            yuki.send("hello")
+            assert yuki.receive() == other.receive() == f"{name}: hello"
         yuki.close()
-        assert other.receive() == "Yuki has left the building"
+        assert other.receive() == f"{name} has left the building"
 
 
 # -- signatures

@@ -2,5 +2,5 @@
 
 run lambda { |env|
   next [200, {}, []] unless env["HTTP_WS_EVENT"] == "message" # A 2xx lets the socket in; there is nothing to say when it is gone.
-  [200, { "Ws-To" => "all", "Content-Type" => env["CONTENT_TYPE"] }, [env["rack.input"].read]]
+  [200, { "ws-to" => "all", "content-type" => env["CONTENT_TYPE"] }, [env["rack.input"].read]]
 }
