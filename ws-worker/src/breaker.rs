@@ -27,6 +27,8 @@ pub(crate) struct Breaker {
 struct State {
     /// There while it is open.
     open: Option<Open>,
+    /// Probes so far.
+    probes: u64,
     /// When its opening was last logged.
     said: Option<Instant>,
 }
@@ -39,12 +41,16 @@ struct Open {
     pause: Duration,
 }
 
+/// Names a probe: what becomes of an older one says nothing of the one that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProbeId(u64);
+
 #[derive(Debug, PartialEq, Eq)]
 enum Probe {
     /// The next handshake from this moment on is one.
     Due(Instant),
     /// One is under way; should nothing be heard of it, another may go at this moment.
-    UnderWay(Instant),
+    UnderWay(ProbeId, Instant),
 }
 
 /// Whether a handshake may go to the app.
@@ -54,7 +60,7 @@ pub(crate) enum Admission {
     Free,
     /// It may, and shows whether the app is back: exactly one of [`Breaker::succeed`], [`Breaker::fail`] and
     /// [`Breaker::release`] is owed for it.
-    Probe,
+    Probe(ProbeId),
     /// It is refused at once.
     Refused,
 }
@@ -66,6 +72,12 @@ pub(crate) struct Change {
     pub(crate) after: Duration,
     /// Whether it may be logged: at most every ten seconds, but what was opened aloud is closed aloud.
     pub(crate) is_said: bool,
+}
+
+impl Probe {
+    fn is(&self, id: ProbeId) -> bool {
+        matches!(self, Self::UnderWay(own, _) if *own == id)
+    }
 }
 
 impl Breaker {
@@ -86,14 +98,17 @@ impl Breaker {
             return Admission::Free;
         }
         let mut state = self.state();
-        let Some(open) = &mut state.open else {
+        let State { open, probes, .. } = &mut *state;
+        let Some(open) = open else {
             return Admission::Free;
         };
         match open.probe {
-            Probe::Due(at) | Probe::UnderWay(at) if now < at => Admission::Refused,
-            Probe::Due(_) | Probe::UnderWay(_) => {
-                open.probe = Probe::UnderWay(give_up_at);
-                Admission::Probe
+            Probe::Due(at) | Probe::UnderWay(_, at) if now < at => Admission::Refused,
+            Probe::Due(_) | Probe::UnderWay(..) => {
+                *probes += 1;
+                let id = ProbeId(*probes);
+                open.probe = Probe::UnderWay(id, give_up_at);
+                Admission::Probe(id)
             }
         }
     }
@@ -112,14 +127,14 @@ impl Breaker {
         })
     }
 
-    /// The app has failed. Returns what to log if this opened it.
-    pub(crate) fn fail(&self, now: Instant, is_probe: bool) -> Option<Change> {
+    /// The app has failed, perhaps a probe. Returns what to log if this opened it.
+    pub(crate) fn fail(&self, now: Instant, probe: Option<ProbeId>) -> Option<Change> {
         let mut state = self.state();
         let row = self.failures().saturating_add(1);
         self.row.store(row, Ordering::Relaxed);
         match &mut state.open {
             Some(open) => {
-                if is_probe {
+                if probe.is_some_and(|id| open.probe.is(id)) {
                     open.pause = (open.pause * 2).min(LONGEST_PAUSE);
                     open.probe = Probe::Due(now + open.pause);
                 }
@@ -146,12 +161,19 @@ impl Breaker {
     }
 
     /// A probe has ended without a word from the app, and without its fault: the next may go at once.
-    pub(crate) fn release(&self) {
+    pub(crate) fn release(&self, probe: ProbeId) {
         if let Some(open) = &mut self.state().open
-            && let Probe::UnderWay(_) = open.probe
+            && open.probe.is(probe)
         {
             open.probe = Probe::Due(Instant::at(0));
         }
+    }
+
+    /// Returns whether this probe, and no later one, is under way.
+    #[cfg(test)]
+    pub(crate) fn is_under_way(&self, probe: ProbeId) -> bool {
+        let state = self.state();
+        state.open.as_ref().is_some_and(|open| open.probe.is(probe))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -171,10 +193,10 @@ mod tests {
 
     fn opened(breaker: &Breaker, now: u64) -> Change {
         for _ in 1..ROW {
-            assert_eq!(breaker.fail(at(now), false), None);
+            assert_eq!(breaker.fail(at(now), None), None);
             assert_eq!(breaker.admit(at(now), at(now + MINUTE)), Admission::Free);
         }
-        breaker.fail(at(now), false).unwrap()
+        breaker.fail(at(now), None).unwrap()
     }
 
     #[test]
@@ -182,7 +204,7 @@ mod tests {
         let breaker = Breaker::default();
         for _ in 0..100 {
             for _ in 1..ROW {
-                assert_eq!(breaker.fail(at(0), false), None);
+                assert_eq!(breaker.fail(at(0), None), None);
             }
             assert_eq!(breaker.succeed(at(0)), None);
         }
@@ -195,21 +217,37 @@ mod tests {
         assert_eq!(breaker.succeed(at(701)), None);
     }
 
+    #[track_caller]
+    fn probe(breaker: &Breaker, now: u64, give_up_at: u64) -> ProbeId {
+        match breaker.admit(at(now), at(give_up_at)) {
+            Admission::Probe(id) => id,
+            other @ (Admission::Free | Admission::Refused) => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn refuses(breaker: &Breaker, now: u64) {
+        assert_eq!(
+            breaker.admit(at(now), at(now + MINUTE)),
+            Admission::Refused,
+            "{now}"
+        );
+    }
+
     #[test]
     fn probes_go_one_at_a_time_with_longer_and_longer_pauses() {
         let breaker = Breaker::default();
         opened(&breaker, 0);
         let mut now = 0;
         for pause in [1000, 2000, 4000, 5000, 5000] {
-            let ask = |now| breaker.admit(at(now), at(now + MINUTE));
-            assert_eq!(ask(now + pause - 1), Admission::Refused);
+            refuses(&breaker, now + pause - 1);
             now += pause;
-            assert_eq!(ask(now), Admission::Probe);
+            let id = probe(&breaker, now, now + MINUTE);
             now += 10_000; // However long it takes.
-            assert_eq!(ask(now), Admission::Refused);
-            breaker.fail(at(now), false); // Of another hook: says nothing of the probe.
-            assert_eq!(ask(now), Admission::Refused);
-            assert_eq!(breaker.fail(at(now), true), None);
+            refuses(&breaker, now);
+            breaker.fail(at(now), None); // Of another hook: says nothing of the probe.
+            refuses(&breaker, now);
+            assert_eq!(breaker.fail(at(now), Some(id)), None);
         }
     }
 
@@ -217,14 +255,31 @@ mod tests {
     fn a_probe_that_says_nothing_makes_room_for_the_next() {
         let breaker = Breaker::default();
         opened(&breaker, 0);
-        assert_eq!(breaker.admit(at(1000), at(11_000)), Admission::Probe);
-        breaker.release();
-        assert_eq!(breaker.admit(at(1500), at(11_500)), Admission::Probe);
-        assert_eq!(breaker.admit(at(11_499), at(MINUTE)), Admission::Refused);
-        assert_eq!(breaker.admit(at(11_500), at(MINUTE)), Admission::Probe);
+        let first = probe(&breaker, 1000, 11_000);
+        breaker.release(first);
+        let second = probe(&breaker, 1500, 11_500);
+        breaker.release(first); // No longer its to give.
+        refuses(&breaker, 11_499);
+        probe(&breaker, 11_500, MINUTE);
         breaker.succeed(at(11_600));
-        breaker.release(); // Too late, and harmless.
+        breaker.release(second); // Too late, and harmless.
         assert_eq!(breaker.admit(at(11_600), at(MINUTE)), Admission::Free);
+    }
+
+    #[test]
+    fn a_probe_of_an_earlier_outage_says_nothing_of_the_one_under_way() {
+        let breaker = Breaker::default();
+        opened(&breaker, 0);
+        let old = probe(&breaker, 1000, MINUTE);
+        breaker.succeed(at(2000)); // Of an open socket's message.
+        opened(&breaker, 3000);
+        let new = probe(&breaker, 4000, MINUTE);
+        breaker.fail(at(5000), Some(old));
+        breaker.release(old);
+        refuses(&breaker, 20_000);
+        breaker.fail(at(20_000), Some(new));
+        refuses(&breaker, 21_999);
+        probe(&breaker, 22_000, MINUTE);
     }
 
     #[test]

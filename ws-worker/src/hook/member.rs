@@ -1,6 +1,7 @@
 //! What is owed to an app about one socket: its queue, how far it is, what it waits for. Knows no connection and no time
 //! but the moments it is told to keep.
 
+use crate::breaker::ProbeId;
 use crate::command::SocketId;
 use crate::handler::ClosedBy;
 use crate::hook::dialect::Reply;
@@ -35,7 +36,7 @@ pub(crate) struct Member {
     /// The next attempt wants a new connection: a kept one was closed under the last.
     pub(crate) afresh: bool,
     /// A handshake that shows whether an app that failed is back.
-    pub(crate) is_probe: bool,
+    pub(crate) probe: Option<ProbeId>,
     /// Its socket is not read until the queue has drained.
     pub(crate) paused: bool,
     /// Nothing more is delivered, and who is said to have ended the socket.
@@ -106,7 +107,7 @@ impl Member {
             attempt: 0,
             since: Instant::at(0),
             afresh: false,
-            is_probe: false,
+            probe: None,
             paused: false,
             failed: None,
             undelivered: 0,

@@ -2,7 +2,7 @@
 //! when a breaker opens is the breaker's affair.
 
 use super::Pool;
-use crate::breaker::{Admission, Breaker};
+use crate::breaker::Admission;
 use crate::hook::connection::Cause;
 use crate::hook::dialect::{Opening, Verdict};
 use crate::hook::member::{Key, Line, Member};
@@ -77,8 +77,8 @@ impl Pool {
         let breaker = self.process.breakers.get(member.endpoint.hooks.app);
         match breaker.map(|breaker| breaker.admit(turn.now, give_up_at + LOST_AFTER)) {
             Some(Admission::Free) | None => true,
-            Some(Admission::Probe) => {
-                member.is_probe = true;
+            Some(Admission::Probe(id)) => {
+                member.probe = Some(id);
                 true
             }
             Some(Admission::Refused) => {
@@ -99,9 +99,11 @@ impl Pool {
         let Some(breaker) = self.process.breakers.get(hooks.app) else {
             return false;
         };
-        let is_probe = member.is_probe;
         let shown = Shown::by(outcome);
-        member.is_probe &= shown == Shown::NothingYet;
+        if shown == Shown::NothingYet {
+            return member.probe.is_some();
+        }
+        let probe = member.probe.take();
         match shown {
             Shown::Works => {
                 if let Some(change) = breaker.succeed(now)
@@ -112,32 +114,29 @@ impl Pool {
                 }
             }
             Shown::Fails => {
-                if let Some(change) = breaker.fail(now, is_probe) {
+                if let Some(change) = breaker.fail(now, probe) {
                     self.process.counters.breakers_opened.one();
                     if change.is_said {
                         tracing::warn!(app = %hooks.url.host, "hook: the app has failed ten times in a row; new handshakes get 503 until it answers");
                     }
                 }
             }
-            Shown::Nothing if is_probe => breaker.release(),
-            Shown::Nothing | Shown::NothingYet => {}
+            Shown::Nothing | Shown::NothingYet => {
+                if let Some(probe) = probe {
+                    breaker.release(probe);
+                }
+            }
         }
-        is_probe
+        probe.is_some()
     }
 
     /// Forgets a member.
     pub(in crate::hook) fn remove(&mut self, key: Key) -> Option<Box<Member>> {
         let member = self.members.remove(key)?;
-        if member.is_probe
-            && let Some(breaker) = self.breaker(&member)
-        {
-            breaker.release();
+        let breaker = self.process.breakers.get(member.endpoint.hooks.app);
+        if let (Some(probe), Some(breaker)) = (member.probe, breaker) {
+            breaker.release(probe);
         }
         Some(member)
-    }
-
-    fn breaker(&self, member: &Member) -> Option<&Breaker> {
-        let breaker = self.process.breakers.get(member.endpoint.hooks.app);
-        breaker.map(|breaker| &**breaker)
     }
 }
