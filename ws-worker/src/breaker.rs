@@ -169,13 +169,6 @@ impl Breaker {
         }
     }
 
-    /// Returns whether this probe, and no later one, is under way.
-    #[cfg(test)]
-    pub(crate) fn is_under_way(&self, probe: ProbeId) -> bool {
-        let state = self.state();
-        state.open.as_ref().is_some_and(|open| open.probe.is(probe))
-    }
-
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

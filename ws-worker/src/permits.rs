@@ -81,6 +81,13 @@ impl Permits {
         false
     }
 
+    /// Returns how many nobody has.
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> usize {
+        let state = self.state();
+        state.limit.saturating_sub(state.taken)
+    }
+
     /// Gives a permit back. One belongs to the returned thread from now on, if one waits: whoever gave it tells it.
     pub(crate) fn give(&self) -> Option<u8> {
         let mut state = self.state();

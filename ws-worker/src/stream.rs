@@ -14,6 +14,18 @@ use std::path::Path;
 pub(crate) enum Stream {
     Tcp(mio::net::TcpStream),
     Unix(mio::net::UnixStream),
+    /// A test decides what comes of each call.
+    #[cfg(test)]
+    Scripted(Box<dyn Scripted>),
+}
+
+/// What a test puts in a socket's place.
+#[cfg(test)]
+pub(crate) trait Scripted: std::fmt::Debug + Send {
+    fn is_connected(&self) -> io::Result<bool>;
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize>;
+    fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize>;
+    fn register(&mut self, token: Token);
 }
 
 impl Stream {
@@ -64,6 +76,8 @@ impl Stream {
     /// [RFC 9293, 3.5]
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         let (error, peer) = match self {
+            #[cfg(test)]
+            Self::Scripted(stream) => return stream.is_connected(),
             Self::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(Some)),
             Self::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| None)),
         };
@@ -83,11 +97,19 @@ impl Stream {
 
     #[inline]
     pub(crate) fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        #[cfg(test)]
+        if let Self::Scripted(stream) = self {
+            return stream.read(room);
+        }
         retry(|| Ok(recv(self.as_fd(), &mut *room, RecvFlags::empty())?.0))
     }
 
     #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        #[cfg(test)]
+        if let Self::Scripted(stream) = self {
+            return stream.write_vectored(&[IoSlice::new(bytes)]);
+        }
         retry(|| Ok(send(self.as_fd(), bytes, SendFlags::NOSIGNAL)?))
     }
 
@@ -95,6 +117,8 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
             Self::Unix(stream) => stream.as_fd(),
+            #[cfg(test)]
+            Self::Scripted(_) => unreachable!("it has no descriptor, and is asked before"),
         }
     }
 
@@ -102,6 +126,8 @@ impl Stream {
         retry(|| match self {
             Self::Tcp(stream) => stream.write_vectored(bytes),
             Self::Unix(stream) => stream.write_vectored(bytes),
+            #[cfg(test)]
+            Self::Scripted(stream) => stream.write_vectored(bytes),
         })
     }
 
@@ -110,6 +136,8 @@ impl Stream {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(()),
         };
     }
 
@@ -120,6 +148,11 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.register(registry, token, both),
             Self::Unix(stream) => stream.register(registry, token, both),
+            #[cfg(test)]
+            Self::Scripted(stream) => {
+                stream.register(token);
+                Ok(())
+            }
         }
     }
 }

@@ -47,10 +47,10 @@ pub(crate) struct Pool {
     pub(super) pauses: BinaryHeap<Reverse<(Instant, Key)>>,
     permits: Arc<[Arc<Permits>]>,
     thread: u8,
-    apps: Vec<App>,
+    pub(super) apps: Vec<App>,
     /// Where each route's hooks go now; a reload changes that under sockets that are open.
     endpoints: Vec<Option<Rc<Endpoint>>>,
-    connections: Slab<Connection>,
+    pub(super) connections: Slab<Connection>,
     /// Where the member of a socket is, by the socket's slot.
     slots: Vec<usize>,
     /// No connection's deadline is earlier.
@@ -64,21 +64,21 @@ pub(crate) struct Pool {
 }
 
 /// What belongs to one app on one thread.
-struct App {
+pub(super) struct App {
     address: AppAddress,
     scheme: Scheme,
     tls: Option<Tls>,
     /// Idle connections; the warmest is last, and is used first.
-    idle: Vec<usize>,
+    pub(super) idle: Vec<usize>,
     max_idle: usize,
     /// Connections that the app may not have accepted yet.
-    fresh: Vec<usize>,
+    pub(super) fresh: Vec<usize>,
     /// Who waits for a permit, by [`Line`].
-    lines: [VecDeque<Key>; 3],
+    pub(super) lines: [VecDeque<Key>; 3],
     /// The line that is served next.
     turn: usize,
     /// Permits handed to this thread and not yet used.
-    granted: usize,
+    pub(super) granted: usize,
 }
 
 impl Pool {

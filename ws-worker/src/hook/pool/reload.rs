@@ -73,7 +73,7 @@ impl Pool {
         };
         let place = usize::from(member.endpoint.route.0);
         if let Some(Some(now)) = self.endpoints.get(place)
-            && !member.is_probe
+            && member.probe.is_none()
             && !Rc::ptr_eq(now, &member.endpoint)
             && now.can_follow(&member.endpoint)
         {

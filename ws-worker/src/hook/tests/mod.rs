@@ -9,6 +9,7 @@ mod delivery;
 mod memory;
 mod opening;
 mod pooling;
+pub(in crate::hook) mod simulation;
 mod sparing;
 
 use super::testing::{facts, hooks, id, process, route};

@@ -130,7 +130,8 @@ fn what_open_sockets_say_keeps_its_own_pace_and_closes_the_breaker() {
     world.serve(&plain(500));
     world.leave(2);
     assert_eq!(world.serve(&plain(500)).event(), "closed");
-    is_refused_at_once(&mut world, 3);
+    world.connect(3);
+    assert!(matches!(world.decision(), LateDecision::Unavailable(_)));
     let again = world.request_later();
     world.app.write(again.connection, plain(404).as_bytes()); // A refusal is an answer.
     world.until("answer", |world| {

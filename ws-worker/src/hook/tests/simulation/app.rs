@@ -1,0 +1,398 @@
+//! The app of a simulation: takes requests as they come in pieces, does by chance what apps do, and writes down what it saw and
+//! which of its answers were there to be heard.
+
+use super::net::{Calls, Ending};
+use super::{Event, World};
+use std::collections::HashMap;
+use ws_proto::Instant;
+
+/// An answer that is understood and too large: the next would be no better.
+pub(super) const TOO_MUCH: u16 = 999;
+
+/// One request, as the app saw it.
+#[derive(Clone, Debug)]
+pub(super) struct Hook {
+    pub(super) event: String,
+    pub(super) socket: String,
+    pub(super) key: String,
+    pub(super) attempt: u32,
+    /// `None` if the app answered before it had all of it.
+    pub(super) body: Option<Vec<u8>>,
+    pub(super) undelivered: Option<u64>,
+    pub(super) at: Instant,
+    /// The status, once the whole answer was there for the worker to read, and when.
+    pub(super) heard: Option<(u16, Instant)>,
+    pub(super) echoes: bool,
+    /// Seconds of a `Retry-After`.
+    pub(super) asks: Option<u64>,
+}
+
+impl Hook {
+    pub(super) fn status(&self) -> Option<u16> {
+        self.heard.map(|(status, _)| status)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    Bytes(Vec<u8>),
+    End(Ending),
+    /// All that this hook's answer takes is there.
+    Heard(usize, u16),
+    /// Another request may come.
+    Free,
+}
+
+/// What an app may do with a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Right,
+    Status(u16),
+    RetryAfter,
+    OfOld,
+    Chunked,
+    Closes,
+    Cut,
+    Resets,
+    Silent,
+    Garbage,
+    TooMuch,
+}
+
+const SICK: [Deed; 12] = [
+    Deed::Status(503),
+    Deed::Status(500),
+    Deed::Status(429),
+    Deed::RetryAfter,
+    Deed::Cut,
+    Deed::Resets,
+    Deed::Silent,
+    Deed::Garbage,
+    Deed::Status(404),
+    Deed::Status(301),
+    Deed::Status(101),
+    Deed::TooMuch,
+];
+/// After these the worker tries again.
+const PASSING: usize = 8;
+const WELL: [Deed; 5] = [
+    Deed::Right,
+    Deed::Right,
+    Deed::OfOld,
+    Deed::Chunked,
+    Deed::Closes,
+];
+
+impl World {
+    /// Looks at what came on a line; a whole request is answered.
+    pub(super) fn look(&mut self, line: usize) {
+        let (bytes, is_over) = {
+            let net = self.net.borrow();
+            let line = &net.lines[line];
+            let is_over = line.end.is_some() || line.is_busy;
+            (line.to_app[line.looked..].to_vec(), is_over)
+        };
+        if is_over {
+            return;
+        }
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+            // Now and then it hangs up on half a head.
+            if !bytes.is_empty() && self.is_sick() && self.chance(3) {
+                self.net.borrow_mut().end(line, Ending::Reset);
+            }
+            return;
+        };
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        let fields: HashMap<String, &str> = head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value))
+            .collect();
+        let length: usize = fields["content-length"].parse().unwrap();
+        let whole = bytes.get(end + 4..end + 4 + length);
+        if whole.is_none() && !(self.is_sick() && self.chance(10)) {
+            return;
+        }
+        assert!(
+            whole.is_none() || bytes.len() == end + 4 + length,
+            "one request at a time"
+        );
+        let hook = Hook {
+            event: fields["ws-event"].to_owned(),
+            socket: fields.get("ws-socket").copied().unwrap_or("").to_owned(),
+            key: fields["idempotency-key"].to_owned(),
+            attempt: fields.get("ws-attempt").map_or(1, |n| n.parse().unwrap()),
+            body: whole.map(<[u8]>::to_vec),
+            undelivered: fields.get("ws-undelivered").map(|n| n.parse().unwrap()),
+            at: self.now,
+            heard: None,
+            echoes: false,
+            asks: None,
+        };
+        let is_whole = whole.is_some();
+        {
+            let mut net = self.net.borrow_mut();
+            net.lines[line].looked += bytes.len();
+            net.lines[line].is_busy = true;
+        }
+        trace!(
+            self,
+            "app: {} attempt {} on line {line}", hook.key, hook.attempt
+        );
+        self.hooks.push(hook);
+        self.answer(self.hooks.len() - 1, line, is_whole);
+    }
+
+    pub(super) fn is_sick(&self) -> bool {
+        self.sickness > 0
+    }
+
+    fn answer(&mut self, hook: usize, line: usize, is_whole: bool) {
+        let sickness = self.sickness;
+        let deed = if self.chance(sickness) {
+            let choices = if self.only_passing {
+                PASSING
+            } else {
+                SICK.len()
+            };
+            SICK[self.below(choices as u64) as usize]
+        } else {
+            WELL[self.below(WELL.len() as u64) as usize]
+        };
+        let echo = self.hooks[hook].event == "message" && is_whole;
+        self.hooks[hook].echoes = echo
+            && matches!(
+                deed,
+                Deed::Right | Deed::OfOld | Deed::Chunked | Deed::Closes
+            );
+        let body = if self.hooks[hook].echoes {
+            self.hooks[hook].body.clone().unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let to = if self.hooks[hook].echoes {
+            "Ws-To: self\r\n"
+        } else {
+            ""
+        };
+        let length = body.len();
+        let (head, tail, ends) = match deed {
+            Deed::Right => (
+                format!("HTTP/1.1 200 OK\r\n{to}Content-Length: {length}\r\n\r\n"),
+                "",
+                false,
+            ),
+            Deed::Closes => (
+                format!(
+                    "HTTP/1.1 200 OK\r\n{to}Connection: close\r\nContent-Length: {length}\r\n\r\n"
+                ),
+                "",
+                true,
+            ),
+            Deed::OfOld => (format!("HTTP/1.0 200 OK\r\n{to}\r\n"), "", true),
+            Deed::Chunked if length > 0 => (
+                format!("HTTP/1.1 200 OK\r\n{to}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n"),
+                "\r\n0\r\n\r\n",
+                false,
+            ),
+            Deed::Chunked => (
+                format!("HTTP/1.1 200 OK\r\n{to}Transfer-Encoding: chunked\r\n\r\n"),
+                "0\r\n\r\n",
+                false,
+            ),
+            Deed::RetryAfter => {
+                let asks = self.below(40);
+                self.hooks[hook].asks = Some(asks);
+                (
+                    format!("HTTP/1.1 503 X\r\nRetry-After: {asks}\r\nContent-Length: 0\r\n\r\n"),
+                    "",
+                    false,
+                )
+            }
+            Deed::Status(101) => ("HTTP/1.1 101 X\r\nUpgrade: x\r\n\r\n".to_owned(), "", true),
+            Deed::Status(status) => (
+                format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"),
+                "",
+                false,
+            ),
+            Deed::Cut | Deed::Resets => (
+                "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned(),
+                "",
+                true,
+            ),
+            Deed::Garbage => ("SSH-2.0-OpenSSH\r\n\r\n".to_owned(), "", true),
+            Deed::TooMuch => (
+                format!("HTTP/1.1 200 OK\r\nX: {}\r\n", "x".repeat(70_000)),
+                "",
+                true,
+            ),
+            Deed::Silent => (String::new(), "", false),
+        };
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(&body);
+        bytes.extend_from_slice(tail.as_bytes());
+        let status = match deed {
+            Deed::Right | Deed::Closes | Deed::OfOld | Deed::Chunked => Some(200),
+            Deed::RetryAfter => Some(503),
+            Deed::Status(status) => Some(status),
+            Deed::TooMuch => Some(TOO_MUCH),
+            Deed::Cut | Deed::Resets | Deed::Silent | Deed::Garbage => None,
+        };
+        let mut ending = ends.then_some(Ending::Fin);
+        match deed {
+            Deed::Cut => {
+                let short = self.below(bytes.len() as u64) as usize;
+                bytes.truncate(short);
+            }
+            Deed::Resets => {
+                let short = self.below(bytes.len() as u64) as usize;
+                bytes.truncate(short);
+                ending = Some(Ending::Reset);
+            }
+            _ => {}
+        }
+        let mut steps = Vec::new();
+        // In one piece, or in many.
+        let needs_its_end = deed == Deed::OfOld; // Whatever ends it then is its end: it comes at once.
+        let is_one = needs_its_end || deed == Deed::TooMuch; // Nobody hears it out.
+        let pieces = if is_one || self.chance(70) {
+            1
+        } else {
+            1 + self.below(5) as usize
+        };
+        for piece in bytes.chunks((bytes.len() / pieces).max(1)) {
+            steps.push(Step::Bytes(piece.to_vec()));
+        }
+        let heard = status.map(|status| Step::Heard(hook, status));
+        if !needs_its_end {
+            steps.extend(heard.clone());
+        }
+        steps.extend(ending.map(Step::End));
+        if needs_its_end {
+            steps.extend(heard);
+        }
+        if ending.is_none() && deed != Deed::Silent {
+            steps.push(Step::Free);
+            if !is_whole {
+                // What it has not read would be another request.
+                steps.push(Step::End(Ending::Reset));
+            } else if self.chance(self.fickle) {
+                steps.push(Step::End(if self.chance(50) {
+                    Ending::Fin
+                } else {
+                    Ending::Reset
+                }));
+            }
+        }
+        steps.reverse();
+        let first = self.slowness();
+        self.later(first, Event::App(line, steps));
+    }
+
+    /// How long an app takes: mostly at once, sometimes longer than anybody waits.
+    fn slowness(&mut self) -> u64 {
+        match self.below(20) {
+            0..14 => self.below(5),
+            14..19 => self.below(300),
+            _ if self.is_sick() => self.below(15_000),
+            _ => self.below(1000),
+        }
+    }
+
+    /// Takes the next step of an answer, and those that belong to the same moment.
+    pub(super) fn step(&mut self, line: usize, mut steps: Vec<Step>) {
+        if self.net.borrow().lines[line].end.is_some() {
+            return; // It was cut off meanwhile.
+        }
+        while let Some(step) = steps.pop() {
+            let was_piece = matches!(step, Step::Bytes(_));
+            match step {
+                Step::Bytes(bytes) => {
+                    let mut net = self.net.borrow_mut();
+                    net.lines[line].to_pool.extend(bytes);
+                    net.edge(line, true, false);
+                }
+                Step::End(ending) => {
+                    trace!(self, "app: line {line} ends: {ending:?}");
+                    self.net.borrow_mut().end(line, ending);
+                }
+                Step::Heard(hook, status) => {
+                    let is_there = !self.net.borrow().lines[line].dropped;
+                    trace!(
+                        self,
+                        "app: {} was answered {status}, heard: {is_there}", self.hooks[hook].key
+                    );
+                    if is_there {
+                        self.hooks[hook].heard = Some((status, self.now));
+                    }
+                }
+                Step::Free => {
+                    self.net.borrow_mut().lines[line].is_busy = false;
+                }
+            }
+            let next_may_wait = match steps.last() {
+                Some(Step::Bytes(_)) => true,
+                Some(Step::End(_)) => !was_piece,
+                Some(Step::Heard(..) | Step::Free) | None => false,
+            };
+            if next_may_wait && self.chance(60) {
+                let pause = self.below(20);
+                self.later(pause, Event::App(line, steps));
+                return;
+            }
+        }
+    }
+
+    /// The app goes, or comes back.
+    pub(super) fn change_weather(&mut self) {
+        let is_up = self.net.borrow().calls == Calls::Accepted;
+        if is_up {
+            let calls =
+                [Calls::Refused, Calls::RefusedAtOnce, Calls::Swallowed][self.below(3) as usize];
+            self.go_away(calls);
+        } else {
+            self.net.borrow_mut().calls = Calls::Accepted;
+        }
+        trace!(self, "app: {:?}", self.net.borrow().calls);
+    }
+
+    fn go_away(&mut self, calls: Calls) {
+        let takes_all_along = self.chance(70);
+        let ending = if self.chance(50) {
+            Ending::Fin
+        } else {
+            Ending::Reset
+        };
+        let mut net = self.net.borrow_mut();
+        net.calls = calls;
+        if takes_all_along {
+            for line in 0..net.lines.len() {
+                if net.lines[line].made == Some(true) {
+                    net.end(line, ending);
+                }
+            }
+        }
+    }
+
+    /// A kept connection ends when it suits nobody, busy or not.
+    pub(super) fn cut_one(&mut self) {
+        let made: Vec<usize> = {
+            let net = self.net.borrow();
+            let alive = |line: &usize| {
+                let line = &net.lines[*line];
+                line.made == Some(true) && line.end.is_none() && !line.dropped
+            };
+            (0..net.lines.len()).filter(alive).collect()
+        };
+        if !made.is_empty() {
+            let line = made[self.below(made.len() as u64) as usize];
+            let ending = if self.chance(50) {
+                Ending::Fin
+            } else {
+                Ending::Reset
+            };
+            trace!(self, "app: line {line} is cut: {ending:?}");
+            self.net.borrow_mut().end(line, ending);
+        }
+    }
+}

@@ -1,0 +1,749 @@
+//! Hooks in a made-up world: made-up time, an app and clients that do by chance what they may do, connections that break at any byte.
+//! Thousands of such worlds are lived through, each decided by its seed, and each is held against the rules of delivery. A failure
+//! prints its seed; `WS_SIMULATION_SEED=n` lives through that one alone and tells its story, `WS_SIMULATION_COUNT=n` through as many.
+
+/// Adds a line to the story, if it is told.
+macro_rules! trace {
+    ($world:expr, $($words:tt)*) => {
+        let line = ($world.story.is_some())
+            .then(|| format!("{:?} {}", $world.now, format_args!($($words)*)));
+        if let (Some(story), Some(line)) = (&mut $world.story, line) {
+            story.push(line);
+        }
+    };
+}
+
+mod app;
+pub(in crate::hook) mod net;
+mod rules;
+
+use super::*;
+use crate::hook::backoff::Random;
+use app::{Hook, Step};
+use net::{Calls, Shared};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+/// Worlds in a run of the tests.
+const WORLDS: u64 = 2000;
+/// Nobody takes so many turns without the time going on, and no world lasts so many steps.
+const MOST_TURNS: usize = 500;
+const MOST_STEPS: usize = 200_000;
+
+/// What there was of it in all worlds: a simulation in which nothing goes wrong proves nothing.
+#[derive(Debug, Default)]
+struct Sights {
+    outages: u64,
+    probes: usize,
+    refused_at_once: u64,
+    undelivered: u64,
+    codes: [usize; 3],
+}
+
+impl Sights {
+    fn add(&mut self, world: &World) {
+        let counters = &world.process.counters;
+        self.outages += counters.breakers_opened.get();
+        self.refused_at_once += counters.breaker_refused.get();
+        self.undelivered += counters.undelivered.get();
+        self.probes += world.probes.len();
+        for (sum, code) in self.codes.iter_mut().zip([1008, 1011, 1013]) {
+            let guests = world.guests.iter();
+            *sum += guests.filter(|guest| guest.codes.contains(&code)).count();
+        }
+    }
+
+    /// Holds what was seen in so many worlds to what must have been.
+    fn are_enough(&self, worlds: u64) {
+        let tenth = worlds / 10;
+        let is_lively = self.outages > tenth
+            && self.probes as u64 > tenth
+            && self.refused_at_once > tenth
+            && self.undelivered > worlds
+            && self.codes.iter().all(|count| *count as u64 > tenth);
+        assert!(is_lively, "{self:?}");
+    }
+}
+
+/// What happens at a moment.
+#[derive(Clone, Debug)]
+enum Event {
+    /// A call is answered.
+    Called(usize),
+    /// The app looks at what came.
+    Look(usize),
+    /// The network takes more bytes.
+    Room(usize),
+    App(usize, Vec<Step>),
+    Weather,
+    Cut,
+    /// The app's health changes.
+    Health,
+    Arrive,
+    /// A client that was let in is open.
+    Open(usize),
+    Say(usize),
+    Leave(usize),
+    /// Memory is short: who has most queued gives way.
+    GiveWay,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Asking,
+    Accepted,
+    Open,
+    Gone,
+}
+
+/// One client, and its own log.
+struct Guest {
+    id: SocketId,
+    thread: usize,
+    stage: Stage,
+    paused: bool,
+    /// What its handler was given, and when.
+    said: Vec<(String, Instant)>,
+    /// What it was sent.
+    heard: Vec<String>,
+    /// How the worker closed it, and when it was gone.
+    codes: Vec<u16>,
+    gone_at: Option<Instant>,
+    gave_way: bool,
+}
+
+/// One thread of the worker.
+struct Thread {
+    pool: Rc<RefCell<Pool>>,
+    handler: HookHandler,
+    router: Router,
+    inbox: Inbox,
+    poll: Poll,
+    scratch: Vec<u8>,
+    /// It does something else until then.
+    busy_until: Instant,
+    /// What it is told in its next turn.
+    edges: Vec<(usize, Readiness)>,
+}
+
+struct World {
+    random: Random,
+    now: Instant,
+    /// No client comes, and nothing goes wrong, after this moment.
+    calm_at: Instant,
+    events: BinaryHeap<Reverse<(Instant, u64, usize)>>,
+    waiting: Vec<Option<Event>>,
+    order: u64,
+    net: Shared,
+    threads: Vec<Thread>,
+    process: Arc<Process>,
+    permits: Arc<[Arc<Permits>]>,
+    guests: Vec<Guest>,
+    hooks: Vec<Hook>,
+    // The app's character.
+    sickness: u64,
+    worst: u64,
+    fickle: u64,
+    only_passing: bool,
+    has_calmed: bool,
+    /// Handshakes that were let through as probes: in which outage, and when.
+    probes: HashMap<SocketId, (u64, Instant)>,
+    story: Option<Vec<String>>,
+}
+
+impl World {
+    fn new(seed: u64, tells: bool) -> Self {
+        let mut random = Random::new(seed);
+        let mut below = |limit: u64| random.next() % limit;
+        let net = net::empty();
+        let mut hooks = hooks();
+        let addresses = 1 + below(2);
+        hooks.url.address = AppAddress::Tcp(
+            (0..addresses)
+                .map(|_| SocketAddr::from(([192, 0, 2, 1], 80)))
+                .collect(),
+        );
+        hooks.concurrency = 1 + below(4) as usize;
+        hooks.hook_timeout = Duration::from_secs([2, 30][below(2) as usize]);
+        hooks.give_up = Duration::from_secs([3, 20, 60][below(3) as usize]);
+        hooks.queue_messages = [2, 8, 64][below(3) as usize];
+        hooks.started = below(4) == 0;
+        let route = route(hooks);
+        let count = 1 + below(3) as u8;
+        let process = process(&route, count);
+        let permits = Permits::of(&process.config);
+        let polls: Vec<Poll> = (0..count).map(|_| Poll::new().unwrap()).collect();
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = polls
+            .iter()
+            .map(|poll| {
+                let token = Token(crate::source::token(Part::Waker, 0).0);
+                mailbox(
+                    Arc::clone(&process),
+                    Arc::new(Waker::new(poll.registry(), token).unwrap()),
+                )
+            })
+            .unzip();
+        let mailboxes: Arc<[_]> = mailboxes.into();
+        let Target::Hooks(hooks) = &route.target else {
+            unreachable!()
+        };
+        let threads = (0..)
+            .zip(polls.into_iter().zip(inboxes))
+            .map(|(thread, (poll, inbox))| {
+                let mut pool = Pool::new(Arc::clone(&process), Arc::clone(&permits), thread);
+                pool.random = Random::new(seed ^ u64::from(thread) << 32);
+                let pool = Rc::new(RefCell::new(pool));
+                Thread {
+                    handler: HookHandler::new(&pool, &route, hooks),
+                    pool,
+                    router: Router {
+                        thread,
+                        threads: count,
+                        own: VecDeque::new(),
+                        outcomes: VecDeque::new(),
+                        mailboxes: Arc::clone(&mailboxes),
+                        process: Arc::clone(&process),
+                    },
+                    inbox,
+                    poll,
+                    scratch: vec![0; 4096],
+                    busy_until: Instant::at(0),
+                    edges: Vec::new(),
+                }
+            })
+            .collect();
+        let now = Instant::at(1000);
+        let lasts = 1 + below(90);
+        let worst = [0, 10, 50, 100][below(4) as usize];
+        let fickle = [0, 30, 100][below(3) as usize];
+        let only_passing = below(2) == 0;
+        let most = [25, 60][below(2) as usize];
+        let quota = 1 + below(most) as usize;
+        let mut world = Self {
+            random,
+            now,
+            calm_at: now + Duration::from_secs(lasts),
+            events: BinaryHeap::new(),
+            waiting: Vec::new(),
+            order: 0,
+            net,
+            threads,
+            process,
+            permits,
+            guests: Vec::new(),
+            hooks: Vec::new(),
+            sickness: worst,
+            worst,
+            fickle,
+            only_passing,
+            has_calmed: false,
+            probes: HashMap::new(),
+            story: tells.then(Vec::new),
+        };
+        let span = lasts * 1000;
+        for _ in 0..quota {
+            // One by one, or as a page that many look at is loaded again.
+            let at = if world.chance(50) {
+                world.below(span)
+            } else {
+                span / 3 + world.below(100)
+            };
+            world.later(at, Event::Arrive);
+        }
+        for event in [
+            Event::Weather,
+            Event::Weather,
+            Event::Health,
+            Event::Cut,
+            Event::Cut,
+        ] {
+            if world.chance(50) {
+                let at = world.below(span);
+                world.later(at, event);
+            }
+        }
+        if world.chance(10) {
+            let at = world.below(span);
+            world.later(at, Event::GiveWay);
+        }
+        net::enter(&world.net);
+        world
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random.next() % limit.max(1)
+    }
+
+    /// Whether something happens of which so many in a hundred do.
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    fn later(&mut self, milliseconds: u64, event: Event) {
+        self.at(self.now + Duration::from_millis(milliseconds), event);
+    }
+
+    fn at(&mut self, at: Instant, event: Event) {
+        self.order += 1;
+        self.events
+            .push(Reverse((at, self.order, self.waiting.len())));
+        self.waiting.push(Some(event));
+    }
+
+    fn is_calm(&self) -> bool {
+        self.now >= self.calm_at
+    }
+
+    /// Lives until nothing is owed to anybody.
+    fn live(&mut self) {
+        for _ in 0..MOST_STEPS {
+            self.turns();
+            if self.is_calm() {
+                self.calm_down();
+                let is_over = self
+                    .threads
+                    .iter()
+                    .all(|t| t.pool.borrow().members.len() == 0);
+                if is_over && self.guests.iter().all(|guest| guest.stage == Stage::Gone) {
+                    return self.end();
+                }
+            }
+            let deadlines = self.threads.iter().filter_map(|thread| {
+                let at = thread.pool.borrow().poll_timeout()?;
+                Some(at.max(thread.busy_until))
+            });
+            let busy = self.threads.iter().map(|thread| thread.busy_until);
+            let soonest = deadlines
+                .chain(busy.filter(|at| *at > self.now))
+                .chain(self.events.peek().map(|Reverse((at, ..))| *at))
+                .chain((!self.is_calm()).then_some(self.calm_at))
+                .min();
+            let Some(soonest) = soonest else {
+                panic!("somebody waits for nothing");
+            };
+            self.now = self.now.max(soonest);
+            while let Some(Reverse((at, _, place))) = self.events.peek().copied()
+                && at <= self.now
+            {
+                self.events.pop();
+                if let Some(event) = self.waiting[place].take() {
+                    self.happen(event);
+                }
+            }
+        }
+        panic!("no end after {MOST_STEPS} steps");
+    }
+
+    /// From now on all goes well, and everybody leaves.
+    fn calm_down(&mut self) {
+        if std::mem::replace(&mut self.has_calmed, true) {
+            return;
+        }
+        trace!(self, "all is well from now on");
+        self.sickness = 0;
+        self.fickle = 0;
+        self.net.borrow_mut().calls = Calls::Accepted;
+        for place in 0..self.guests.len() {
+            let at = self.below(3000);
+            self.later(at, Event::Leave(place));
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Called(line) => {
+                let mut net = self.net.borrow_mut();
+                let is_made = net.calls == Calls::Accepted;
+                if net.calls != Calls::Swallowed && net.lines[line].made.is_none() {
+                    net.lines[line].made = Some(is_made);
+                    net.lines[line].room = 65536;
+                    net.edge(line, false, true);
+                }
+            }
+            Event::Look(line) => self.look(line),
+            Event::Room(line) => {
+                let mut net = self.net.borrow_mut();
+                net.lines[line].room = 65536;
+                net.edge(line, false, true);
+            }
+            Event::App(line, steps) => self.step(line, steps),
+            Event::Weather if !self.is_calm() => {
+                self.change_weather();
+                let next = match self.below(4) {
+                    0 => self.below(20_000),
+                    _ => self.below(1500),
+                };
+                self.later(next, Event::Weather);
+            }
+            Event::Cut if !self.is_calm() => {
+                self.cut_one();
+                let next = self.below(2000);
+                self.later(next, Event::Cut);
+            }
+            Event::Health if !self.is_calm() => {
+                self.sickness = if self.sickness > 0 { 0 } else { self.worst };
+                let next = self.below(15_000);
+                self.later(next, Event::Health);
+            }
+            Event::Weather | Event::Cut | Event::Health => {}
+            Event::Arrive => self.arrive(),
+            Event::Open(guest) => self.open(guest),
+            Event::Say(guest) => self.say(guest),
+            Event::Leave(guest) => self.leave(guest),
+            Event::GiveWay => self.give_way(),
+        }
+    }
+
+    // Clients.
+
+    fn arrive(&mut self) {
+        let thread = self.below(self.threads.len() as u64) as usize;
+        // A slot is used again as soon as its client is gone, whatever is still owed.
+        let is_taken = |slot: u32| {
+            let mut guests = self.guests.iter();
+            guests.any(|g| g.thread == thread && g.id.slot == slot && g.stage != Stage::Gone)
+        };
+        let slot = (0..).find(|slot| !is_taken(*slot)).unwrap();
+        let place = self.guests.len();
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&(place as u64).to_be_bytes());
+        let id = SocketId {
+            thread: thread as u8,
+            key,
+            ..id(slot)
+        };
+        trace!(self, "guest {place} is {id} on thread {thread}");
+        let facts = Facts { id, ..facts() };
+        assert!(matches!(
+            self.threads[thread].handler.connect(&facts),
+            Decision::Later
+        ));
+        self.guests.push(Guest {
+            id,
+            thread,
+            stage: Stage::Asking,
+            paused: false,
+            said: Vec::new(),
+            heard: Vec::new(),
+            codes: Vec::new(),
+            gone_at: None,
+            gave_way: false,
+        });
+        if self.chance(10) {
+            let soon = self.below(1500);
+            self.later(soon, Event::Leave(place)); // Perhaps before it is let in.
+        }
+    }
+
+    fn lend(&mut self, place: usize, act: impl FnOnce(&mut HookHandler, &mut Socket<'_>)) {
+        let guest = &mut self.guests[place];
+        let thread = &mut self.threads[guest.thread];
+        let mut fake = Fake {
+            id: guest.id,
+            router: &mut thread.router,
+            heard: &mut guest.heard,
+            paused: &mut guest.paused,
+        };
+        let mut socket = Socket { inner: &mut fake };
+        act(&mut thread.handler, &mut socket);
+    }
+
+    fn open(&mut self, place: usize) {
+        if self.guests[place].stage != Stage::Accepted {
+            return;
+        }
+        self.guests[place].stage = Stage::Open;
+        trace!(self, "guest {place} is open");
+        self.lend(place, |handler, socket| handler.on_open(socket));
+        for _ in 0..self.below(12) {
+            let at = match self.below(3) {
+                0 => 0,
+                _ => self.below(5000),
+            };
+            self.later(at, Event::Say(place));
+        }
+        if self.has_calmed || self.chance(60) {
+            let at = self.below(8000);
+            self.later(at, Event::Leave(place));
+        }
+    }
+
+    fn say(&mut self, place: usize) {
+        if self.guests[place].stage != Stage::Open {
+            return;
+        }
+        if self.guests[place].paused {
+            return self.later(50, Event::Say(place)); // It lies in the kernel's buffers.
+        }
+        let length = match self.below(10) {
+            0 => self.below(100_000),
+            _ => self.below(100),
+        };
+        let count = self.guests[place].said.len() + 1;
+        let text = format!("{place}.{count} {}", "x".repeat(length as usize));
+        self.guests[place].said.push((text.clone(), self.now));
+        trace!(self, "guest {place} says {count}");
+        self.lend(place, |handler, socket| {
+            handler.on_message(socket, Message::text(&text));
+        });
+    }
+
+    fn leave(&mut self, place: usize) {
+        let by_us = !self.guests[place].codes.is_empty();
+        let stage = self.guests[place].stage;
+        if stage == Stage::Gone {
+            return;
+        }
+        self.guests[place].stage = Stage::Gone;
+        self.guests[place].gone_at = Some(self.now);
+        trace!(self, "guest {place} leaves, {stage:?}");
+        let end = End {
+            by: if by_us {
+                ClosedBy::App
+            } else {
+                ClosedBy::Client
+            },
+            ..END
+        };
+        match stage {
+            Stage::Open => self.lend(place, |handler, socket| handler.on_close(socket, &end)),
+            Stage::Asking | Stage::Accepted => {
+                let id = self.guests[place].id;
+                let thread = self.guests[place].thread;
+                self.threads[thread].handler.on_lost(id, &end);
+            }
+            Stage::Gone => {}
+        }
+    }
+
+    fn give_way(&mut self) {
+        let thread = self.below(self.threads.len() as u64) as usize;
+        let own = &mut self.threads[thread];
+        let Some((bytes, key)) = own.pool.borrow().longest_queue() else {
+            return;
+        };
+        if bytes == 0 {
+            return;
+        }
+        let id = own.pool.borrow().members.get(key).and_then(|m| m.id);
+        self.net.borrow_mut().thread = thread as u8;
+        let mut turn = Turn {
+            now: self.now,
+            registry: own.poll.registry(),
+            router: &mut own.router,
+            scratch: &mut own.scratch,
+        };
+        own.pool.borrow_mut().give_way(&mut turn, key);
+        for guest in &mut self.guests {
+            guest.gave_way |= Some(guest.id) == id;
+        }
+    }
+
+    // The worker.
+
+    /// Gives every thread its turns, until nothing changes any more at this moment.
+    fn turns(&mut self) {
+        for turn in 0.. {
+            assert!(turn < MOST_TURNS, "it spins");
+            self.carry();
+            let mut has_more = false;
+            let first = self.below(self.threads.len() as u64) as usize;
+            for offset in 0..self.threads.len() {
+                let thread = (first + offset) % self.threads.len();
+                if self.threads[thread].busy_until > self.now {
+                    continue;
+                }
+                if !self.is_calm() && self.chance(1) {
+                    let pause = 1 + self.below(100);
+                    self.threads[thread].busy_until = self.now + Duration::from_millis(pause);
+                    continue;
+                }
+                has_more |= self.turn(thread);
+            }
+            let is_told = !self.net.borrow().edges.is_empty();
+            let now = self.now;
+            let is_due = |thread: &Thread| {
+                let at = thread.pool.borrow().poll_timeout();
+                thread.busy_until <= now && at.is_some_and(|at| at <= now)
+            };
+            if !has_more && !is_told && !self.threads.iter().any(is_due) {
+                break;
+            }
+        }
+        self.hold_invariants();
+    }
+
+    /// Takes what the network has to say to the threads, and lets the app see what was written.
+    fn carry(&mut self) {
+        let (edges, touched) = {
+            let mut net = self.net.borrow_mut();
+            (
+                std::mem::take(&mut net.edges),
+                std::mem::take(&mut net.touched),
+            )
+        };
+        for (line, readiness) in edges {
+            let (thread, number) = {
+                let net = self.net.borrow();
+                (net.lines[line].thread, net.lines[line].number)
+            };
+            if let Some(number) = number {
+                self.threads[usize::from(thread)]
+                    .edges
+                    .push((number, readiness));
+            }
+        }
+        for line in touched {
+            let (is_new, has_room) = {
+                let net = self.net.borrow();
+                let line = &net.lines[line];
+                (line.made.is_none(), line.room > 0)
+            };
+            let soon = self.below(4);
+            if is_new {
+                self.later(soon, Event::Called(line));
+            } else {
+                self.later(soon, Event::Look(line));
+                if !has_room {
+                    self.later(soon + 1, Event::Room(line));
+                }
+            }
+        }
+    }
+
+    /// One turn of a thread, as the loop has it. Returns whether anything may have come of it.
+    fn turn(&mut self, number: usize) -> bool {
+        let edges = std::mem::take(&mut self.threads[number].edges);
+        let next = self.threads[number].pool.borrow().poll_timeout();
+        let had_cause = !edges.is_empty() || next.is_some_and(|at| at <= self.now);
+        self.net.borrow_mut().thread = number as u8;
+        let own = &mut self.threads[number];
+        let mut pool = own.pool.borrow_mut();
+        let mut turn = Turn {
+            now: self.now,
+            registry: own.poll.registry(),
+            router: &mut own.router,
+            scratch: &mut own.scratch,
+        };
+        let mut has_mail = false;
+        for mail in own.inbox.take() {
+            let Mail::Permit(app) = mail else {
+                unreachable!()
+            };
+            has_mail = true;
+            pool.permit(&mut turn, app);
+        }
+        for (number, readiness) in edges {
+            pool.ready(&mut turn, number, readiness);
+        }
+        pool.handle_timeout(&mut turn);
+        pool.flush(&mut turn);
+        drop(pool);
+        let commands: Vec<Action> = own.router.own.drain(..).map(|c| c.action).collect();
+        let has_said = !commands.is_empty();
+        for action in commands {
+            self.command(number, action);
+        }
+        // What it mailed may lie with a thread whose turn is over.
+        had_cause || has_mail || has_said
+    }
+
+    fn command(&mut self, thread: usize, action: Action) {
+        let known = |guests: &[Guest], id: SocketId| {
+            let place = guests.iter().rposition(|guest| guest.id == id);
+            place.filter(|place| guests[*place].stage != Stage::Gone)
+        };
+        match action {
+            Action::Decide(id, decision) => {
+                assert_eq!(usize::from(id.thread), thread);
+                let Some(place) = known(&self.guests, id) else {
+                    return;
+                };
+                assert_eq!(self.guests[place].stage, Stage::Asking, "decided twice");
+                trace!(self, "guest {place}: {decision:?}");
+                if let LateDecision::Accept(_) = *decision {
+                    self.guests[place].stage = Stage::Accepted;
+                    if self.chance(5) {
+                        let soon = self.below(1000);
+                        self.later(soon, Event::Leave(place)); // The eight bytes of 76 never come.
+                    } else {
+                        let soon = [0, 3][self.below(2) as usize];
+                        self.later(soon, Event::Open(place));
+                    }
+                } else {
+                    self.guests[place].stage = Stage::Gone;
+                    self.guests[place].gone_at = Some(self.now);
+                }
+            }
+            Action::Close(id, code, _) => {
+                if let Some(place) = known(&self.guests, id) {
+                    trace!(self, "guest {place} is closed with {code}");
+                    self.guests[place].codes.push(code.get());
+                    self.closed_with(place, code.get());
+                    let soon = self.below(200);
+                    self.later(soon, Event::Leave(place));
+                }
+            }
+            Action::Send(ids, message) => {
+                for id in ids {
+                    if let Some(place) = known(&self.guests, id) {
+                        let text = String::from_utf8_lossy(message.message().payload());
+                        self.guests[place].heard.push(text.into_owned());
+                    }
+                }
+            }
+            Action::Resume(id) => {
+                if let Some(place) = known(&self.guests, id) {
+                    assert!(self.guests[place].paused, "resumed, and was not paused");
+                    self.guests[place].paused = false;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// All is done: what was kept for later is given back, and the rules are held against the logs.
+    fn end(&mut self) {
+        self.now = self.now + Duration::from_secs(61);
+        for thread in &mut self.threads {
+            thread.busy_until = Instant::at(0);
+        }
+        self.turns();
+        assert_eq!(
+            self.process.counters.memory.get(),
+            0,
+            "bytes are still counted"
+        );
+        self.judge();
+    }
+}
+
+fn lives(seed: u64, tells: bool, sights: &mut Sights) -> Result<(), String> {
+    let mut world = World::new(seed, tells);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.live()));
+    net::leave();
+    sights.add(&world);
+    result.map_err(|_| {
+        let story = world.story.take().unwrap_or_default().join("\n");
+        format!("world {seed} broke a rule\n{story}")
+    })
+}
+
+#[test]
+fn whatever_happens_the_rules_of_delivery_hold() {
+    let number = |name| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
+    let mut sights = Sights::default();
+    if let Some(seed) = number("WS_SIMULATION_SEED") {
+        lives(seed, true, &mut sights).unwrap_or_else(|story| panic!("{story}"));
+        return;
+    }
+    let first = number("WS_SIMULATION_FIRST").unwrap_or(0);
+    let worlds = number("WS_SIMULATION_COUNT").unwrap_or(WORLDS);
+    for seed in first..first + worlds {
+        // Told again, with its story.
+        if lives(seed, false, &mut sights).is_err() {
+            panic!("{}", lives(seed, true, &mut sights).unwrap_err());
+        }
+    }
+    sights.are_enough(worlds);
+}
