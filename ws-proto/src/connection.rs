@@ -501,6 +501,14 @@ impl Connection {
         !matches!(self.state, State::Open(_))
     }
 
+    /// Returns whether nothing came since the last ping. A byte may then bring [`poll_timeout`](Self::poll_timeout) nearer;
+    /// otherwise, while it is open, bytes only move it away.
+    #[must_use]
+    #[inline]
+    pub fn awaits_pong(&self) -> bool {
+        matches!(&self.state, State::Open(keepalive) if keepalive.awaits_answer())
+    }
+
     /// Returns how it ended, once it has: flush, then close the socket.
     #[must_use]
     #[inline]

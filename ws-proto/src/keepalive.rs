@@ -129,7 +129,7 @@ impl Keepalive {
     }
 
     /// In the same millisecond as the ping a byte counts as its answer: better kind than wrong.
-    fn awaits_answer(&self) -> bool {
+    pub(crate) fn awaits_answer(&self) -> bool {
         self.pinged > self.heard
     }
 

@@ -644,6 +644,28 @@ fn a_silent_client_is_pinged_then_dropped_and_an_idle_one_is_closed() {
 }
 
 #[test]
+fn pings_follow_the_heartbeat_however_long_a_pong_may_take() {
+    let (make, _told) = teller();
+    let (_running, address) = started(Worker::builder().route_with("/", make, |route| {
+        route.limits = Arc::new(Limits {
+            heartbeat: Some(Duration::from_millis(50)),
+            pong_timeout: Duration::from_secs(60),
+            ..Limits::default()
+        });
+    }));
+    let mut client = open(address, Version::Rfc6455, "/");
+    let patience = Some(Duration::from_secs(10));
+    client.stream.set_read_timeout(patience).unwrap();
+    for _ in 0..3 {
+        let mut ping = [0; 6];
+        client.stream.read_exact(&mut ping).unwrap();
+        assert_eq!(ping[..2], [0x89, 4]);
+        let pong = [&[0x8a, 0x84, 0, 0, 0, 0], &ping[2..]].concat();
+        client.stream.write_all(&pong).unwrap();
+    }
+}
+
+#[test]
 fn a_heartbeat_text_is_swallowed_and_answered_as_configured() {
     let (make, told) = teller();
     let (_running, address) = started(Worker::builder().route_with("/", make, |route| {

@@ -256,13 +256,16 @@ impl Client {
         }
     }
 
-    /// Returns whether its deadlines can only move away: it is open, we listen, and nothing waits in either direction. As
-    /// long as that holds from turn to turn, only the wheel need ask for the time.
+    /// Returns whether its deadlines can only move away: it is open, we listen, no ping is unanswered, and nothing waits in
+    /// either direction. As long as that holds from turn to turn, only the wheel need ask for the time.
     #[inline]
     pub(crate) fn is_calm(&self) -> bool {
         match &self.phase {
             Phase::Open(connection) => {
-                !connection.is_closing() && !self.flags.suspended && self.outbound.len() == 0
+                !connection.is_closing()
+                    && !connection.awaits_pong()
+                    && !self.flags.suspended
+                    && self.outbound.len() == 0
             }
             Phase::Opening(_) | Phase::Lingering { .. } => false,
         }
