@@ -6,11 +6,11 @@ use crate::forwarded::Peer;
 use crate::stream::Stream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Socket, TcpKeepalive, Type};
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,6 +42,15 @@ pub(crate) fn bind(address: &Address, threads: u8) -> io::Result<Vec<Bound>> {
         Address::Unix(path) => share(Bound::Unix(bind_unix(path)?), threads),
         // Whoever has these hands them to `adopt`.
         Address::Systemd(_) | Address::Descriptor(_) => Err(ErrorKind::Unsupported.into()),
+    }
+}
+
+/// A proxy runs as somebody else, and to connect to a unix socket is to write to its file: any user may who may enter the
+/// folder. A socket that somebody else opened has the mode that he gave it.
+pub(crate) fn admit_everybody(address: &Address) -> io::Result<()> {
+    match address {
+        Address::Unix(path) => std::fs::set_permissions(path, Permissions::from_mode(0o666)),
+        Address::Tcp(_) | Address::Systemd(_) | Address::Descriptor(_) => Ok(()),
     }
 }
 
@@ -279,6 +288,17 @@ mod tests {
         let taken = first.first().unwrap().local_address().unwrap();
         assert_eq!(bind(&taken, 2).unwrap_err().kind(), ErrorKind::AddrInUse);
         assert_eq!(bind(&taken, 1).unwrap_err().kind(), ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_proxy_of_another_user_may_connect_to_a_unix_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let address = Address::Unix(path.clone());
+        let _bound = bind(&address, 1).unwrap();
+        admit_everybody(&address).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o666);
     }
 
     #[test]

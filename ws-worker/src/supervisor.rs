@@ -8,7 +8,7 @@ use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::hook::Pool;
 use crate::inherited::Passed;
-use crate::listener::{Acceptor, Bound, Spare, adopt, bind};
+use crate::listener::{Acceptor, Bound, Spare, admit_everybody, adopt, bind};
 use crate::mailbox::{Inbox, Mailbox, mailbox};
 use crate::permits::Permits;
 use crate::process::Process;
@@ -319,7 +319,12 @@ fn start(
     let mut addresses = Vec::new();
     let mut acceptors: Vec<Vec<Acceptor>> = (0..threads).map(|_| Vec::new()).collect();
     for listener in &config.listeners {
-        for bound in bind_all(&listener.address, threads, &passed)? {
+        let all = bind_all(&listener.address, threads, &passed)?;
+        admit_everybody(&listener.address).map_err(|error| StartError::Listen {
+            address: listener.address.to_string(),
+            error,
+        })?;
+        for bound in all {
             if let Some(first) = bound.first() {
                 let local = first.local_address();
                 if let Some(Address::Tcp(address)) = local {
