@@ -69,11 +69,15 @@ impl Client {
                 by: ClosedBy::Client,
             },
             (_, Cause::Eof) => {
-                let code = (!closed.clean).then_some(CloseCode::ABNORMAL);
+                // The client vanished, or a proxy cut a socket that was silent for too long.
+                let (code, reason) = match closed.clean {
+                    true => (None, ""),
+                    false => (Some(CloseCode::ABNORMAL), "no closing handshake"),
+                };
                 End {
                     clean: closed.clean,
                     code,
-                    reason: "",
+                    reason,
                     by: ClosedBy::Client,
                 }
             }
