@@ -9,6 +9,7 @@ import hashlib
 import os
 import random
 import socket
+import ssl
 import struct
 import time
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ class Closed:
 class Stream:
     """A socket that is read up to a condition, within a deadline, and never further."""
 
-    def __init__(self, address, timeout=DEADLINE, source=None):
+    def __init__(self, address, timeout=DEADLINE, source=None, tls=None):
         if isinstance(address, str):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(timeout)
@@ -81,6 +82,8 @@ class Stream:
         else:
             self.socket = socket.create_connection(address, timeout, (source, 0) if source else None)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=address[0])
         self.timeout = timeout
         self.buffer = b""
         self.ended = False
@@ -96,7 +99,7 @@ class Stream:
         self.socket.settimeout(left)
         try:
             data = self.socket.recv(65536)
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLEOFError):
             data = b""
         self.buffer += data
         self.ended = self.ended or not data
@@ -146,6 +149,16 @@ class Stream:
             self.exactly(2, timeout)
         self.through(b"\r\n", timeout)
         return body
+
+    def finish(self):
+        """Says that no more comes. TLS says it for both directions, so what the peer still has to say is not heard."""
+        if isinstance(self.socket, ssl.SSLSocket):
+            try:
+                self.socket = self.socket.unwrap()
+            except (OSError, ssl.SSLError):
+                pass  # The peer ended first.
+        else:
+            self.socket.shutdown(socket.SHUT_WR)
 
     def is_reset(self):
         """Whether the peer broke the connection off instead of ending it."""
@@ -207,11 +220,11 @@ class Client:
 
     def __init__(self, version, address, path="/", *, host=None, origin="http://example.org", protocols=(),
                  headers=(), strict=True, key3="together", early=b"", scheme="ws", timeout=DEADLINE,
-                 source=None):
+                 source=None, tls=None):
         self.version, self.path, self.origin = version, path, origin
         self.protocols, self.strict, self.scheme = list(protocols), strict, scheme
         self.host = host or ("localhost" if isinstance(address, str) else f"{address[0]}:{address[1]}")
-        self.stream = Stream(address, timeout, source)
+        self.stream = Stream(address, timeout, source, tls)
         self.challenge = None
         self.closing_sent = False
         self.parts = b""
@@ -393,7 +406,7 @@ class Client:
         [RFC 6455, 7.1.1] lets the server close TCP first; hixie-75 has only TCP to close.
         """
         if self.version == "hixie-75":
-            self.stream.socket.shutdown(socket.SHUT_WR)
+            self.stream.finish()
         else:
             self.closing_sent = True
             data = struct.pack("!H", code) + reason.encode() if code else b""
@@ -401,7 +414,7 @@ class Client:
         while not isinstance(closed := self.receive(), Closed):
             pass
         if self.version == "hixie-76":
-            self.stream.socket.shutdown(socket.SHUT_WR)  # Who began closes.
+            self.stream.finish()  # Who began closes.
         assert self.ended(), "the server left TCP open after the closing handshake"
         self.stream.close()
         return closed
