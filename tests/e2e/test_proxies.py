@@ -301,20 +301,83 @@ def test_an_unknown_path_is_not_found(front, version):
     assert refusal(front, version, "/ws/nothing/here").status == 404
 
 
-@only_where(lambda front, version: front.http and (front.name != "haproxy-every-version" or version in HYBI))
-def test_nobody_lies_about_where_he_comes_from(front, version, app, run):
-    lies = [("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-Proto", "http" if front.tls else "https"), ("X-Forwarded-Host", "evil.example"),
-            ("X-Real-IP", "6.6.6.6"), ("Forwarded", "for=6.6.6.6"), ("Ws-Peer", "6.6.6.6"), ("Ws-Meta-User", "admin"),
-            ("Idempotency-Key", "mine"), ("Proxy", "http://evil.example"), ("Webhook-Id", "mine"),
-            ("X-TyphoonAE-WebSocket", "1")]
+LIES = {
+    "one of each": [("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-Host", "evil.example"), ("X-Real-IP", "6.6.6.6"),
+                    ("Forwarded", "for=6.6.6.6;host=evil.example"), ("Ws-Peer", "6.6.6.6"), ("Ws-Meta-User", "admin"),
+                    ("Idempotency-Key", "mine"), ("Proxy", "http://evil.example"), ("Webhook-Id", "mine"),
+                    ("X-TyphoonAE-WebSocket", "1")],
+    # As if proxies that are trusted had written them.
+    "repeated": [("X-Forwarded-For", "6.6.6.6"), ("x-forwarded-for", "127.0.0.1"), ("X-FORWARDED-FOR", "6.6.6.6, 127.0.0.1"),
+                 ("X-Forwarded-Host", "evil.example"), ("X-Forwarded-Host", "evil.example, evil.example")],
+    "standard": [("Forwarded", "for=6.6.6.6"), ("Forwarded", "for=6.6.6.6;host=evil.example, for=127.0.0.1"),
+                 ("Forwarded", 'for="6.6.6.6')],
+}
+
+
+@pytest.mark.parametrize("lies", LIES.values(), ids=[name.replace(" ", "-") for name in LIES])
+def test_nobody_lies_about_where_he_comes_from(front, version, app, run, lies):
+    wrong = "http" if front.tls else "https"
+    lies = [*lies, ("X-Forwarded-Proto", wrong), ("x-forwarded-proto", f"{wrong}, {wrong}"), ("Forwarded", f"proto={wrong}")]
     with opens(front, version, f"{app.path}?run={run}", headers=lies, source=STRANGER) as client:
         client.send("echo x")
         assert client.receive() == "x"
     for hook in app.seen(run):
-        assert STRANGER in hook["ws-peer"]
+        assert STRANGER in hook["ws-peer"] and "6.6.6.6" not in hook["ws-peer"]
         assert hook["ws-location"].startswith(f"{front.scheme}://") and "evil" not in hook["ws-location"]
         assert not {"ws-meta-user", "proxy", "webhook-id", "x-typhoonae-websocket"} & hook.headers.keys()
+        assert not [name for name, value in hook.headers.items() if "6.6.6.6" in value]
         assert hook.key.startswith(hook.socket)
+
+
+# -- the PROXY protocol, spoken by whom it was not meant for
+
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+V1_HEAD = b"PROXY TCP4 6.6.6.6 127.0.0.1 1234 80\r\n"
+V2_HEAD = V2 + b"\x21\x11\x00\x0c" + bytes([6, 6, 6, 6, 127, 0, 0, 1, 4, 210, 0, 80])
+
+
+@pytest.mark.parametrize("head", [V1_HEAD, V2_HEAD], ids=["v1", "v2"])
+def test_a_client_cannot_write_the_proxy_protocols_head_itself(front, flask, run, head):
+    """Behind any proxy, and on a listener that does not expect it, it is a request that makes no sense. Nobody believes it."""
+    stream = raw(front, source=STRANGER)
+    stream.write(head + handshake(f"/ws/app?run={run}"))
+    said = stream.rest()
+    assert said == b"" or re.match(rb"HTTP/1\.[01] 400 ", said), said
+    stream.close()
+    assert flask.seen(run) == []
+
+
+PROXIED = {
+    "no head": (b"", None),
+    "v1": (V1_HEAD, "tcp:6.6.6.6:1234"),
+    "v2": (V2_HEAD, "tcp:6.6.6.6:1234"),
+    "v1 of a health check": (b"PROXY UNKNOWN\r\n", "tcp:127.0.0.1"),
+    "v2 of a health check": (V2 + b"\x20\x00\x00\x00", "tcp:127.0.0.1"),
+    "v1 twice": (V1_HEAD + V1_HEAD, None),
+    "v2 behind v1": (V1_HEAD + V2_HEAD, None),
+    "v1 without an address": (b"PROXY TCP4 evil.example 127.0.0.1 1234 80\r\n", None),
+    "v1 with a port too high": (b"PROXY TCP4 6.6.6.6 127.0.0.1 99999 80\r\n", None),
+    "v1 that does not end": (b"PROXY TCP4 " + b"6" * 200, None),
+    "v2 of another version": (V2 + b"\x11\x11\x00\x0c" + bytes(12), None),
+    "v2 too short for its addresses": (V2 + b"\x21\x11\x00\x04" + bytes(4), None),
+    "v2 too long": (V2 + b"\x21\x11\xff\xff", None),
+}
+
+
+@pytest.mark.parametrize("case", PROXIED)
+def test_where_the_proxy_protocol_is_expected_its_head_comes_first_and_once(worker, flask, run, case):
+    head, peer = PROXIED[case]
+    stream = Stream(("127.0.0.1", 9002))
+    stream.write(head + handshake(f"/ws/app?run={run}", lines=["X-Forwarded-For: 7.7.7.7", "Forwarded: for=7.7.7.7"]))
+    if peer:
+        assert stream.answer().status == 101
+        (hook, *_) = flask.seen(run)
+        assert hook["ws-peer"].startswith(peer)
+    else:
+        said = stream.rest()
+        assert said == b"" or said.startswith(b"HTTP/1.1 400 "), said
+        assert flask.seen(run) == []
+    stream.close()
 
 
 def test_nothing_reaches_the_worker_behind_a_refused_handshake(front, app, run):
