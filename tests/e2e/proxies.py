@@ -200,7 +200,7 @@ def command_for(which, folder, port, sockets, change=lambda text: text, around="
     return (lighttpd if kind == "lighttpd" else caddy)(folder, port, file, which.tls, around)
 
 
-APACHE_MODULES = ["proxy", "proxy_http", "proxy_wstunnel", "headers", "ssl", "http2", "rewrite"]
+APACHE_MODULES = ["proxy", "proxy_http", "proxy_wstunnel", "headers", "ssl", "http2", "rewrite", "mime", "env"]
 
 
 def apache(folder, port, include, modules, around="", site=False):
@@ -209,6 +209,7 @@ def apache(folder, port, include, modules, around="", site=False):
     lines = [f"LoadModule {name}_module {place}/mod_{name}.so" for name in ("mpm_event", "authz_core", "reqtimeout", *modules)]
     if os.geteuid() == 0:
         lines += ["User www-data", "Group www-data"]
+    lines += ["TypesConfig /dev/null"] if "mime" in modules else []
     lines += [
         f"ServerRoot {folder}", "ServerName localhost", f"DefaultRuntimeDir {folder}", f"PidFile {folder}/httpd.pid",
         "ErrorLog /dev/stderr", "LogLevel warn", f"Listen 127.0.0.1:{port}", around,

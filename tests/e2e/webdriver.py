@@ -34,7 +34,7 @@ class Browser:
     def __init__(self, driver, browser, profile):
         self.session = driver
         options = {"binary": browser, "args": [*FLAGS, f"--user-data-dir={profile}"]}
-        wanted = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}}
+        wanted = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "acceptInsecureCerts": True, "goog:chromeOptions": options}}}
         self.session = f"{driver}/session/{self.call('POST', '/session', wanted)['sessionId']}"
 
     def call(self, method, path, body=None):
@@ -88,5 +88,7 @@ class Browser:
         wait_for(lambda: condition(self.text(css) or ""), f"{found!r} in {css}, which says {self.text(css)!r}")
         return self.text(css)
 
-    def screenshot(self, path):
-        path.write_bytes(base64.b64decode(self.call("GET", "/screenshot")))
+    def screenshot(self, path, css=None):
+        """A picture of the window, or of one element."""
+        of = f"/element/{self.element(css)}" if css else ""
+        path.write_bytes(base64.b64decode(self.call("GET", f"{of}/screenshot")))
