@@ -2,6 +2,7 @@
 client that writes each frame itself, and the ends, which HTTP/2 has to tell by the stream's."""
 
 import socket
+import ssl
 
 import pytest
 from h2.config import H2Configuration
@@ -26,7 +27,7 @@ class Http2:
     """One connection and the events that came on it."""
 
     def __init__(self, address):
-        context = proxies.trust()
+        context = ssl.create_default_context(cafile=proxies.certificate()[0])
         context.set_alpn_protocols(["h2"])
         self.socket = context.wrap_socket(socket.create_connection(address, DEADLINE), server_hostname=address[0])
         assert self.socket.selected_alpn_protocol() == "h2"

@@ -140,11 +140,10 @@ def test_the_heartbeat_keeps_the_socket(front, limit):
 
 
 def test_silence_is_cut_and_the_worker_says_why(front, limit, script):
-    clients = opened(front, "/ws/mute", tunnelled=False)
     began = time.monotonic()
+    clients = opened(front, "/ws/mute", tunnelled=False)
     hooks = script.wait("closed", len(clients), timeout=limit.cuts + 8)
-    took = time.monotonic() - began
-    assert limit.cuts * 0.8 < took < limit.cuts + 3, took
+    assert time.monotonic() - began > limit.cuts * 0.9
     for hook in hooks:
         assert hook["ws-closed-by"] == "client"
         if hook["ws-version"] != "hixie-75":  # Which has no closing handshake to miss.
@@ -256,34 +255,32 @@ def test_keepalive_holds_the_connection_of_a_refused_handshake(worker, tmp_path)
 
 # -- a proxy reloads
 
-def reload_apache(front):
-    os.kill(front.process.pid, signal.SIGUSR1)
-
-
-def reload_nginx(front):
-    os.kill(front.process.pid, signal.SIGHUP)
-
-
-def reload_haproxy(front):
-    front.process.wait_for_log("Loading success")  # Before that the master does not listen to signals.
-    os.kill(front.process.pid, signal.SIGUSR2)
-
-
-RELOADS = {"apache": reload_apache, "apache-every-version": reload_apache, "nginx": reload_nginx, "nginx-stream": reload_nginx,
-           "haproxy": reload_haproxy, "haproxy-every-version": reload_haproxy, "haproxy-tcp": reload_haproxy}
+RELOADS = {"apache": signal.SIGUSR1, "apache-every-version": signal.SIGUSR1, "nginx": signal.SIGHUP, "nginx-stream": signal.SIGHUP,
+           "haproxy": signal.SIGUSR2, "haproxy-every-version": signal.SIGUSR2, "haproxy-tcp": signal.SIGUSR2}
 
 
 def children(pid):
     return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 
+def reload(front, number):
+    """Until new processes are there: HAProxy's master is deaf for a moment after its start."""
+    before = children(front.process.pid)
+
+    def ask():
+        os.kill(front.process.pid, number)
+        try:
+            return wait_for(lambda: children(front.process.pid) - before, "the new processes", 2)
+        except AssertionError:
+            return None
+    wait_for(ask, "the new processes")
+
+
 @pytest.mark.parametrize("which", RELOADS)
 def test_a_reload_keeps_open_sockets(worker, tmp_path, which):
     with proxies.front(proxies.named(which), tmp_path) as front:
         clients = opened(front, "/ws/alive")
-        before = children(front.process.pid)
-        RELOADS[which](front)
-        wait_for(lambda: children(front.process.pid) - before, "the new processes")
+        reload(front, RELOADS[which])
         live(clients, 1)
         for client in [*clients, *(wait_for(lambda v=v: reopened(front, v), "a new socket") for v in front.tried)]:
             client.send("still here")
