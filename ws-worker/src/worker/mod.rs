@@ -11,7 +11,7 @@ use crate::groups::{Groups, Members};
 use crate::handler::Handler;
 use crate::hook::Pool;
 use crate::listener::{Acceptor, Spare};
-use crate::mailbox::{Inbox, Mail};
+use crate::mailbox::{Inbox, Mail, Reload};
 use crate::process::Process;
 use crate::random::Random;
 use crate::source::{self, Part, Readiness, Router, Turn};
@@ -120,6 +120,8 @@ pub(crate) struct Worker {
     drain: Option<Drain>,
     /// Sockets of routes that reloads have taken out of the file.
     leaving: Vec<Leaving>,
+    /// Another configuration, for the next turn: all of a turn happens under one.
+    coming: Option<Box<Reload>>,
 }
 
 /// What a loop is made of.
@@ -193,6 +195,7 @@ impl Worker {
             gave_way: None,
             drain: None,
             leaving: Vec::new(),
+            coming: None,
             process,
         })
     }
@@ -209,6 +212,9 @@ impl Worker {
                 result => result?,
             }
             self.now = self.tick.now(&self.process.clock);
+            if let Some(reload) = self.coming.take() {
+                self.reload(*reload);
+            }
             for event in &events {
                 self.event(event);
             }
@@ -251,6 +257,7 @@ impl Worker {
             | self.starved_since.is_some()
             | self.drain.is_some()
             | !self.leaving.is_empty()
+            | self.coming.is_some()
     }
 
     /// Does all but events and the clients' deadlines; returns whether a drain is over.
@@ -273,7 +280,10 @@ impl Worker {
     #[inline]
     fn patience(&self) -> Option<Duration> {
         let deadline = if self.has_errands() {
-            if !self.awake.is_empty() || (self.accept_pending && self.accept_at.is_none()) {
+            if !self.awake.is_empty()
+                || self.coming.is_some()
+                || (self.accept_pending && self.accept_at.is_none())
+            {
                 return Some(Duration::ZERO);
             }
             self.next_errand()
@@ -527,7 +537,7 @@ impl Worker {
                 Mail::Outcome(ticket, outcome) => self.router.outcomes.push_back((ticket, outcome)),
                 Mail::Permit(app) => self.hooks.borrow_mut().permit(&mut turn!(self), app),
                 Mail::Drain { now } => self.begin_drain(now),
-                Mail::Reload(reload) => self.reload(*reload),
+                Mail::Reload(reload) => self.coming = Some(reload),
             }
         }
     }
