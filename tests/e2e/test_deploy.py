@@ -21,7 +21,7 @@ def test_supervisord_starts_the_worker_again_and_waits_for_its_drain(workers, tm
     port = free_port()
     shipped = (DEPLOY / "supervisor" / "ws-worker.conf").read_text()
     config = workers.config(f'listen = "127.0.0.1:{port}"\ndrain = "2s"\n[[route]]\npath = "/"\nhandler = "echo"')
-    for there, here in [("/usr/local/bin/ws-worker", WORKER), ("/etc/ws-worker/ws-worker.toml", str(config)),
+    for there, here in [("/usr/bin/ws-worker", WORKER), ("/etc/ws-worker/ws-worker.toml", str(config)),
                         ("/var/log/ws-worker.log", f"{tmp_path}/log"), ("user=ws-worker\n", "")]:
         assert there in shipped
         shipped = shipped.replace(there, here)

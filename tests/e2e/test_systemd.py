@@ -201,7 +201,7 @@ def root(tmp_path):
     units.mkdir(parents=True)
     for unit in UNITS.glob("ws-worker.*"):
         shutil.copy(unit, units)
-    for program in ("usr/local/bin/ws-worker", "bin/kill"):
+    for program in ("usr/bin/ws-worker", "bin/kill"):
         (root / program).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy("/bin/true", root / program)
     shipped = root / "usr" / "lib" / "systemd" / "system"

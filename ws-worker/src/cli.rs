@@ -1,5 +1,8 @@
 //! The command line: commands, flags, help. What the keys of a configuration are called is the library's affair.
 
+#[cfg(test)]
+mod manual;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use ws_worker::config::Flags;

@@ -6,6 +6,8 @@ mod error;
 mod flags;
 mod key;
 mod layers;
+#[cfg(test)]
+mod manual;
 mod mean;
 mod origin;
 mod raw;

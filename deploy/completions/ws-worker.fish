@@ -1,0 +1,194 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_ws_worker_global_optspecs
+    string join \n log-level= log-format= h/help V/version
+end
+
+function __fish_ws_worker_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_ws_worker_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_ws_worker_using_subcommand
+    set -l cmd (__fish_ws_worker_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c ws-worker -n "__fish_ws_worker_needs_command" -l log-level -d 'What is logged, to stderr [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c ws-worker -n "__fish_ws_worker_needs_command" -l log-format -d 'text or json [default: text on a terminal, json elsewhere]' -r -f -a "text\t''
+json\t''"
+complete -c ws-worker -n "__fish_ws_worker_needs_command" -s h -l help -d 'Print help'
+complete -c ws-worker -n "__fish_ws_worker_needs_command" -s V -l version -d 'Print version'
+complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "demo" -d 'Serve a page to try it: chat, echo, binary, ping'
+complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "serve" -d 'Serve sockets, tell an app by hooks'
+complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "check" -d 'Read a configuration and say what it means'
+complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "connect" -d 'Connect as a client of any version: lines out, messages in'
+complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l listen -d 'Where clients come in: 127.0.0.1:9000, unix:/path, systemd:NAME, fd:0 [default: 127.0.0.1:9000]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l control -d 'Where the control API listens; on TCP it needs --token-file' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l token-file -d 'File with the token that the control API asks for' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l threads -d 'Loops, one a thread [default: one a processor]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l worker -d 'The name apps see as Ws-Worker [default: the host\'s name]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l trusted-proxies -d 'Addresses and networks whose forwarding headers are believed; unix sockets always are [default: none]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l allowed-origins -d 'Origins that may come in: https://www.example.org, https://*.example.org, null, absent [default: the app decides]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l versions -d 'Protocol versions that are on [default: 75,76,7,8,13]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l handshake-timeout -d 'From accept until open [default: 10s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l heartbeat -d 'Ping when nothing came for so long, or off [default: 25s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l pong-timeout -d 'Without any byte for so long after a ping: dropped [default: 20s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l idle-timeout -d 'Without a message for so long: closed with 1001 [default: off]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l heartbeat-text -d 'A text from clients that is swallowed; { receive = "…", answer = "…" } answers it [default: off]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l close-timeout -d 'The closing handshake may take so long [default: 5s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l stall-timeout -d 'Unsent bytes and no progress for so long: dropped [default: 30s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l drain -d 'After SIGTERM: time to close all sockets [default: 20s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-head -d 'A handshake\'s request line and headers [default: 16KiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-headers -d 'Headers of a handshake [default: 100]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-subprotocols -d 'Subprotocols that a handshake offers [default: 32]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-message -d 'A message, whole or put together [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-fragments -d 'Fragments of a message [default: 16384]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-empty-fragments -d 'Empty fragments of a message [default: 256]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-control-frames -d 'Control frames inside a fragmented message [default: 1024]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-length-digits -d 'Digits of a length in 75 and 76 [default: 9]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-output -d 'Bytes queued for a socket [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l queue-messages -d 'Messages that a socket queues for the app, then it is not read [default: 64]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l queue-bytes -d 'Bytes that a socket queues for the app, then it is not read [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-hook-answer -d 'An app\'s answer to a hook [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-groups -d 'Groups that a socket is in [default: 64]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-group-name -d 'A group\'s name [default: 128B]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-meta -d 'What an app stores for a socket [default: 8KiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-connections -d 'Sockets in any state [default: 65536, or what the descriptor limit leaves]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-handshakes -d 'Handshakes in flight [default: 1024]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-per-peer -d 'Sockets of one peer address [default: off]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l memory -d 'All buffers of all sockets together [default: 256MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-control-body -d 'A control request\'s body [default: 16MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate -d 'Compression, where a client offers it [default: true]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate-min -d 'Smaller messages are not compressed [default: 128B]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate-takeover -d 'Whether a socket\'s messages are remembered to compress the next ones [default: false]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate-memory -d 'What is remembered of all sockets together [default: 64MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l log-level -d 'What is logged, to stderr [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l log-format -d 'text or json [default: text on a terminal, json elsewhere]' -r -f -a "text\t''
+json\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l config -d 'The configuration [default: /etc/ws-worker/ws-worker.toml, unless there is --app]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l app -d 'Where hooks go: http://HOST:PORT/PATH, https://HOST/PATH, http+unix:///SOCKET:/PATH, fcgi://HOST:PORT/SCRIPT, fcgi+unix:///SOCKET:/SCRIPT' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l listen -d 'Where clients come in: 127.0.0.1:9000, unix:/path, systemd:NAME, fd:0 [default: 127.0.0.1:9000]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l control -d 'Where the control API listens; on TCP it needs --token-file' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l token-file -d 'File with the token that the control API asks for' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l threads -d 'Loops, one a thread [default: one a processor]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l worker -d 'The name apps see as Ws-Worker [default: the host\'s name]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l trusted-proxies -d 'Addresses and networks whose forwarding headers are believed; unix sockets always are [default: none]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l allowed-origins -d 'Origins that may come in: https://www.example.org, https://*.example.org, null, absent [default: the app decides]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l versions -d 'Protocol versions that are on [default: 75,76,7,8,13]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l dialect -d 'How hooks look to the app: "plain", or "typhoonae" as in 2010 [default: plain]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l secret-file -d 'File with the key that signs hooks; two while one replaces the other [default: none]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l ca-file -d 'https: file with the certificates of authorities (PEM) that are believed instead of the system\'s [default: the system\'s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l concurrency -d 'Hooks in flight to an app [default: 32, over FastCGI 4]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l hook-timeout -d 'One attempt of a hook may take so long [default: 30s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l give-up -d 'A message is repeated for so long, then its socket is closed with 1013 [default: 60s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l retry -d 'What is repeated: hooks whose outcome is "unknown", or only those surely "unsent" [default: unknown]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l forward-headers -d 'Headers of the handshake that every hook carries [default: Cookie,Authorization,User-Agent,Accept-Language,X-Request-Id,traceparent]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l started -d 'Whether the app is told of every start [default: false]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l server-name -d 'typhoonae: the scope of its broadcast; FastCGI: SERVER_NAME' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l keep -d 'FastCGI: keep connections, which pins a child of php-fpm each [default: false]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l docroot -d 'FastCGI: a folder; /foo/bar is its file foo/bar_wsh.php [default: none]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l docroot-suffix -d 'FastCGI: what such a file\'s name ends with [default: _wsh.php]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l handshake-timeout -d 'From accept until open [default: 10s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l heartbeat -d 'Ping when nothing came for so long, or off [default: 25s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l pong-timeout -d 'Without any byte for so long after a ping: dropped [default: 20s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l idle-timeout -d 'Without a message for so long: closed with 1001 [default: off]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l heartbeat-text -d 'A text from clients that is swallowed; { receive = "…", answer = "…" } answers it [default: off]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l close-timeout -d 'The closing handshake may take so long [default: 5s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l stall-timeout -d 'Unsent bytes and no progress for so long: dropped [default: 30s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l drain -d 'After SIGTERM: time to close all sockets [default: 20s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-head -d 'A handshake\'s request line and headers [default: 16KiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-headers -d 'Headers of a handshake [default: 100]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-subprotocols -d 'Subprotocols that a handshake offers [default: 32]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-message -d 'A message, whole or put together [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-fragments -d 'Fragments of a message [default: 16384]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-empty-fragments -d 'Empty fragments of a message [default: 256]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-control-frames -d 'Control frames inside a fragmented message [default: 1024]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-length-digits -d 'Digits of a length in 75 and 76 [default: 9]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-output -d 'Bytes queued for a socket [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l queue-messages -d 'Messages that a socket queues for the app, then it is not read [default: 64]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l queue-bytes -d 'Bytes that a socket queues for the app, then it is not read [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-hook-answer -d 'An app\'s answer to a hook [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-groups -d 'Groups that a socket is in [default: 64]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-group-name -d 'A group\'s name [default: 128B]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-meta -d 'What an app stores for a socket [default: 8KiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-connections -d 'Sockets in any state [default: 65536, or what the descriptor limit leaves]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-handshakes -d 'Handshakes in flight [default: 1024]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-per-peer -d 'Sockets of one peer address [default: off]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l memory -d 'All buffers of all sockets together [default: 256MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-control-body -d 'A control request\'s body [default: 16MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate -d 'Compression, where a client offers it [default: true]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate-min -d 'Smaller messages are not compressed [default: 128B]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate-takeover -d 'Whether a socket\'s messages are remembered to compress the next ones [default: false]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate-memory -d 'What is remembered of all sockets together [default: 64MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l log-level -d 'What is logged, to stderr [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l log-format -d 'text or json [default: text on a terminal, json elsewhere]' -r -f -a "text\t''
+json\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand check" -l config -d 'The configuration' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand check" -l log-level -d 'What is logged, to stderr [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand check" -l log-format -d 'text or json [default: text on a terminal, json elsewhere]' -r -f -a "text\t''
+json\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand check" -s h -l help -d 'Print help'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l wire -d 'Version to speak: hixie75, hixie76, hybi07, hybi08, rfc6455' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l origin -d 'Origin to name [default: http://HOST in hixie75 and 76, which want one, else none]; \'\' names none' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l protocol -d 'Subprotocol to offer; may be repeated, best first' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l header -d 'Header to send, \'Name: value\'; may be repeated' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l print -d 'How binary messages are printed' -r -f -a "hex\t'hex:00ff10'
+base64\t'base64:AP8Q'
+raw\t'The bytes as they are'"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l count -d 'End after so many messages received; the end of stdin is then no reason to end' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l max-message -d 'Largest message taken, and longest line sent' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l ping -d 'Ping at once and then so often [1s], and print the round trips to stderr' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l timeout -d 'For all of it: exit 124 when it has passed [default: none]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l handshake-timeout -d 'For connecting and the handshake, each' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l close-timeout -d 'For the closing handshake' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l close-code -d 'Code to close with [default: 1000]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l reason -d 'Reason to close with, at most 123 bytes' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l log-level -d 'What is logged, to stderr [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l log-format -d 'text or json [default: text on a terminal, json elsewhere]' -r -f -a "text\t''
+json\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l deflate -d 'Offer permessage-deflate (rfc6455)'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l relaxed -d 'Take what proxies make of a hixie75 or 76 answer: other order and spelling, another location'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l binary -d 'Send lines as binary messages'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l stay -d 'Do not close when stdin ends: stay until the server closes, or --timeout'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -s q -l quiet -d 'Print messages and errors only'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -s v -l verbose -d 'Print the heads of the handshake to stderr, > sent, < received'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and not __fish_seen_subcommand_from demo serve check connect help" -f -a "demo" -d 'Serve a page to try it: chat, echo, binary, ping'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and not __fish_seen_subcommand_from demo serve check connect help" -f -a "serve" -d 'Serve sockets, tell an app by hooks'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and not __fish_seen_subcommand_from demo serve check connect help" -f -a "check" -d 'Read a configuration and say what it means'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and not __fish_seen_subcommand_from demo serve check connect help" -f -a "connect" -d 'Connect as a client of any version: lines out, messages in'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and not __fish_seen_subcommand_from demo serve check connect help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
