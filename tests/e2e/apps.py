@@ -80,6 +80,7 @@ class Raw(bytes):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    is_over = False
 
     def __init__(self, address, handler):
         if isinstance(address, str):
@@ -171,6 +172,9 @@ class Script:
         body = request.rfile.read(int(length)) if length else b""
         hook = Hook({k.lower(): v for k, v in request.headers.items()}, body, request.path, request.command)
         with self.lock:
+            if request.server.is_over:  # A killed app reads nothing more, but a thread of this process still can.
+                request.close_connection = True
+                return
             self.hooks.append(hook)
         answer = self.answers.get(hook.event, lambda _hook: None)(hook)
         hook.answered_at = time.monotonic()
@@ -209,6 +213,8 @@ class Script:
 
     def stop(self):
         """Ends as a killed app does: kept-alive connections too."""
+        with self.lock:
+            self.server.is_over = True
         self.server.shutdown()
         self.server.server_close()
         for connection in self.connections:
