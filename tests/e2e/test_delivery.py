@@ -9,7 +9,7 @@ import time
 import pytest
 
 from support import free_port, wait_for
-from wire import HYBI, VERSIONS, Client, Closed, Refused, exchange, handshake
+from wire import HYBI, TEXT, VERSIONS, Client, Closed, Refused, exchange, frame, handshake
 
 CODES_OF_OLD = {1008: 1002, 1011: 1001, 1012: 1001, 1013: 1001}
 
@@ -534,6 +534,28 @@ def test_a_client_behind_a_full_queue_is_not_called_silent(workers, script):
             client.raw(b"\x8a\x80\0\0\0\0")
         gate.set()
         assert [client.receive() for n in range(20)] == [str(n) for n in range(20)]
+
+
+def test_an_app_that_hangs_leaves_room_for_others(workers, script):
+    gate = threading.Event()
+    script.on("message", lambda hook: gate.wait(60) and None)
+    worker = workers.serve(f'[[route]]\npath = "/ws"\napp = "{script.url}"\n[[route]]\npath = "/echo"\nhandler = "echo"\n',
+                           top='memory = "16MiB"')
+    clients = [opens(worker) for _ in range(30)]
+    flood = frame(TEXT, b"x" * 10_000) * 100
+    for client in clients:
+        client.stream.socket.setblocking(False)
+        try:
+            while sent := client.stream.socket.send(flood):
+                flood = flood[sent:] + flood[:sent]  # So that frames go on where they broke off.
+        except BlockingIOError:
+            pass  # It is not read any more.
+    with opens(worker, path="/echo", timeout=3) as bystander:
+        bystander.send("x")
+        assert bystander.receive() == "x"
+    gate.set()
+    for client in clients:
+        client.leave()
 
 
 def test_an_app_that_answers_too_much_is_cut(workers, script):

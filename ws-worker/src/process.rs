@@ -116,6 +116,11 @@ impl Process {
         }
     }
 
+    /// Above half of the budget a socket that has hooks queued is not read: an app that hangs leaves room for others.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.counters.memory.get() > self.config.bounds.memory / 2
+    }
+
     /// Above three quarters of the budget no handshake is taken.
     pub(crate) fn is_short_of_memory(&self) -> bool {
         self.counters.memory.get() > self.short_of_memory.load(Ordering::Relaxed)

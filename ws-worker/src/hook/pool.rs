@@ -176,7 +176,8 @@ impl Pool {
             self.process.counters.undelivered.one();
             return;
         }
-        if member.push(message.into_owned()) && !member.paused {
+        let is_full = member.push(message.into_owned()) || self.process.is_pressed();
+        if is_full && !member.paused {
             member.paused = true;
             socket.pause();
         }

@@ -56,3 +56,26 @@ fn messages_that_wait_for_another_attempt_are_given_up() {
     world.app.start();
     is_told(&mut world, "3");
 }
+
+#[test]
+fn while_memory_is_half_used_a_socket_queues_one_message_and_waits() {
+    let mut world = World::new();
+    world.open(1);
+    let others = world.process.config.bounds.memory / 2;
+    world.process.counters.memory.add(others);
+    world.say(1, "one");
+    assert!(world.paused);
+    let got = world.request();
+    assert!(world.said.is_empty() && world.paused);
+    world.app.write(got.connection, plain(200).as_bytes());
+    assert!(matches!(world.said(), Action::Resume(_)));
+    world.say(1, "two");
+    assert!(world.paused);
+    world.process.counters.memory.subtract(others);
+    world.serve(&plain(200));
+    assert!(matches!(world.said(), Action::Resume(_)));
+    for text in ["three", "four"] {
+        world.say(1, text);
+        assert!(!world.paused);
+    }
+}
