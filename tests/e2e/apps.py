@@ -1,6 +1,7 @@
 """Apps for the worker's hooks: `Room`, a real one in Flask or Node, and `Script`, whose every answer a test decides."""
 
 import json
+import random
 import socket
 import sys
 import threading
@@ -80,7 +81,6 @@ class Raw(bytes):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
-    is_over = False
 
     def __init__(self, address, handler):
         if isinstance(address, str):
@@ -112,6 +112,7 @@ class Script:
             self.on(event, answer)
         self.lock = threading.Lock()
         self.connections = []
+        self.severed = set()
         # With `tls`, an `ssl.SSLContext`: whether the end of a connection is said inside it, as it should be; and what was agreed.
         self.says_goodbye = True
         self.agreed = []
@@ -172,7 +173,8 @@ class Script:
         body = request.rfile.read(int(length)) if length else b""
         hook = Hook({k.lower(): v for k, v in request.headers.items()}, body, request.path, request.command)
         with self.lock:
-            if request.server.is_over:  # A killed app reads nothing more, but a thread of this process still can.
+            # Whoever is killed or cut off reads nothing more, but a thread of this process still could.
+            if request.connection in self.severed:
                 request.close_connection = True
                 return
             self.hooks.append(hook)
@@ -213,11 +215,16 @@ class Script:
 
     def stop(self):
         """Ends as a killed app does: kept-alive connections too."""
-        with self.lock:
-            self.server.is_over = True
         self.server.shutdown()
         self.server.server_close()
-        for connection in self.connections:
+        self.cut()
+
+    def cut(self, share=1.0, chance=random):
+        """Breaks this share of all connections, idle or not, at this moment."""
+        with self.lock:
+            chosen = [one for one in self.connections if chance.random() < share]
+            self.severed.update(chosen)
+        for connection in chosen:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:

@@ -98,15 +98,6 @@ class Unruly(Script):
         if self.random.random() < self.fickle:
             request.close_connection = True
 
-    def cut(self, share):
-        """Breaks this share of all connections, idle or not, at this moment."""
-        for connection in self.connections:
-            if self.random.random() < share:
-                try:
-                    connection.shutdown(2)
-                except OSError:
-                    pass  # It ended long ago.
-
     def seen(self):
         with self.lock:
             return list(self.hooks)

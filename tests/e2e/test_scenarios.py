@@ -120,7 +120,7 @@ def test_kept_connections_that_end_when_it_suits_nobody(workers, app):
     crowd = Crowd(worker.address, 50, count=40)
     for n in range(1, 20):
         told(app, 50 * n)
-        app.cut(0.5)
+        app.cut(0.5, app.random)
     check(app, crowd.end())
 
 
