@@ -542,12 +542,12 @@ def test_an_app_that_hangs_leaves_room_for_others(workers, script):
     worker = workers.serve(f'[[route]]\npath = "/ws"\napp = "{script.url}"\n[[route]]\npath = "/echo"\nhandler = "echo"\n',
                            top='memory = "16MiB"')
     clients = [opens(worker) for _ in range(30)]
-    flood = frame(TEXT, b"x" * 10_000) * 100
     for client in clients:
+        left = frame(TEXT, b"x" * 10_000) * 1000
         client.stream.socket.setblocking(False)
         try:
-            while sent := client.stream.socket.send(flood):
-                flood = flood[sent:] + flood[:sent]  # So that frames go on where they broke off.
+            while left:
+                left = left[client.stream.socket.send(left):]
         except BlockingIOError:
             pass  # It is not read any more.
     with opens(worker, path="/echo", timeout=3) as bystander:
