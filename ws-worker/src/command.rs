@@ -24,7 +24,7 @@ pub struct SocketId {
 }
 
 impl SocketId {
-    fn to_bytes(self) -> [u8; 24] {
+    pub(crate) fn to_bytes(self) -> [u8; 24] {
         let mut bytes = [0; 24];
         let (head, key) = bytes.split_at_mut(8);
         head.copy_from_slice(&[
@@ -39,6 +39,16 @@ impl SocketId {
         ]);
         key.copy_from_slice(&self.key);
         bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 24]) -> Self {
+        let [b0, b1, b2, thread, s0, s1, s2, s3, key @ ..] = bytes;
+        Self {
+            boot: [b0, b1, b2],
+            thread,
+            slot: u32::from_be_bytes([s0, s1, s2, s3]),
+            key,
+        }
     }
 }
 
@@ -75,13 +85,7 @@ impl FromStr for SocketId {
             Ok(24) if text.len() == 32 => {}
             Ok(_) | Err(_) => return Err(NotAnId),
         }
-        let [b0, b1, b2, thread, s0, s1, s2, s3, key @ ..] = bytes;
-        Ok(Self {
-            boot: [b0, b1, b2],
-            thread,
-            slot: u32::from_be_bytes([s0, s1, s2, s3]),
-            key,
-        })
+        Ok(Self::from_bytes(bytes))
     }
 }
 

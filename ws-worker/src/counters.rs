@@ -91,6 +91,12 @@ pub struct Counters {
     pub undelivered: Counter,
     /// Closed hooks that were still owed at the end and had no journal.
     pub closed_lost: Counter,
+    /// Closed hooks that an earlier life left in the journal.
+    pub closed_recovered: Counter,
+    /// Writes to the journal that failed.
+    pub journal_errors: Counter,
+    /// Handshakes answered 503, or let in without the journal, because it could not be written.
+    pub journal_refused: Counter,
 }
 
 /// What one thread counts between two turns of its loop, without atomics.

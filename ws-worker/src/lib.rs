@@ -20,6 +20,7 @@ pub mod command;
 mod forwarded;
 mod groups;
 mod handle;
+mod journal;
 mod mailbox;
 mod outbound;
 mod permits;
@@ -51,5 +52,6 @@ pub use handle::Handle;
 pub use handler::{
     Accept, ClosedBy, Connecting, Decision, End, Handler, PerSocket, SendError, Socket,
 };
+pub use journal::JournalError;
 pub use supervisor::{Builder, Running, StartError, Worker};
 pub use ws_proto::{CloseCode, Headers, Message, Rejection, Version};

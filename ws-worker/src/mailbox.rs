@@ -4,10 +4,12 @@
 //! the memory budget, from the post until it is taken, and that bounds it: above nine tenths of the budget no client and no
 //! body of a control call is read, and a [`Handle`](crate::Handle) takes no message; above all of it the control API asks
 //! nothing. What may still be posted then was begun before: one answer each of the hooks in flight (`concurrency`,
-//! `max_hook_answer`), one outcome a question and thread, as many permits as there are, and a drain or a reload a signal.
+//! `max_hook_answer`), one outcome a question and thread, as many permits as there are, one answer a batch of the journal,
+//! and a drain or a reload a signal.
 
 use crate::command::{Action, Command, Outcome, Scope, SocketInfo, Ticket};
 use crate::config::Config;
+use crate::journal::Written;
 use crate::permits::AllPermits;
 use crate::process::{Breakers, Process};
 use mio::Waker;
@@ -24,6 +26,8 @@ pub(crate) enum Mail {
     Outcome(Ticket, Outcome),
     /// A permit for this app has come free (hooks wait for them).
     Permit(usize),
+    /// What became of records for the journal.
+    Written(Written),
     /// The process stops: close the sockets within the drain time, or now.
     Drain {
         /// A second signal came.
@@ -75,6 +79,7 @@ impl Mail {
                 Self::Outcome(_, Outcome::Sent(sent)) => size_of_val(sent.as_slice()),
                 Self::Outcome(_, Outcome::Listed(infos)) => infos.iter().map(info).sum(),
                 Self::Outcome(_, Outcome::Inspected(Some(one))) => info(one),
+                Self::Written(written) => size_of_val(written.failed.as_slice()),
                 Self::Outcome(..) | Self::Permit(_) | Self::Drain { .. } | Self::Reload(_) => 0,
             }
     }

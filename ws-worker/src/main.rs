@@ -8,8 +8,8 @@ use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use ws_worker::Config;
 use ws_worker::config::ConfigError;
-use ws_worker::{Config, StartError};
 
 /// `EX_UNAVAILABLE`: an address cannot be listened on, or the system refuses something else.
 const UNAVAILABLE: u8 = 69;
@@ -61,7 +61,7 @@ fn run(
     let source = move || read().map_err(|error| error.to_string());
     match ws_worker::supervisor::run(config, Box::new(source)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ StartError::Inherited(_)) => fail(CONFIGURATION, error),
+        Err(error) if error.is_of_the_configuration() => fail(CONFIGURATION, error),
         Err(error) => fail(UNAVAILABLE, error),
     }
 }

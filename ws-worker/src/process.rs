@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) boot_mark: [u8; 3],
     /// A drain has begun: no accept, `/readyz` says 503.
     pub(crate) draining: AtomicBool,
-    /// What an earlier life left in the journal is not yet told: no accept, `/readyz` says 503.
+    /// What an earlier life left in the journal was not tried yet: no accept, `/readyz` says 503. Five seconds at most.
     pub(crate) starting: AtomicBool,
     /// What brings threads another configuration.
     pub(crate) reloader: OnceLock<Reloader>,

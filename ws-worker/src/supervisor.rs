@@ -6,8 +6,9 @@ use crate::control::Control;
 use crate::counters::Gauge;
 use crate::handle::Handle;
 use crate::handler::Handler;
-use crate::hook::Pool;
+use crate::hook::{self, Pool};
 use crate::inherited::Passed;
+use crate::journal::{JournalError, Owed, Pen, Writer};
 use crate::listener::{Acceptor, Bound, Spare, admit_everybody, adopt, bind};
 use crate::mailbox::{Inbox, Mailbox, mailbox};
 use crate::permits::Permits;
@@ -24,8 +25,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 /// Makes a handler for a thread.
@@ -44,16 +47,41 @@ pub enum StartError {
     },
     /// The system refused something else: threads, descriptors, random bytes.
     System(io::Error),
+    /// The journal cannot be used.
+    Journal {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        error: JournalError,
+    },
     /// The address or path given to the builder is none.
     Invalid(String),
     /// The sockets that were passed are not those that the configuration names: another try would end likewise.
     Inherited(String),
 }
 
+impl StartError {
+    /// Returns whether trying again cannot help: what is configured must change first.
+    #[must_use]
+    pub const fn is_of_the_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Inherited(_)
+                | Self::Journal {
+                    error: JournalError::Foreign | JournalError::Version(_),
+                    ..
+                }
+        )
+    }
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Journal { path, error } => {
+                write!(f, "cannot use the journal {}: {error}", path.display())
+            }
             Self::System(error) => write!(f, "cannot start: {error}"),
             Self::Invalid(what) | Self::Inherited(what) => f.write_str(what),
         }
@@ -304,6 +332,7 @@ fn start(
         // Just made: nobody has set it.
         let _ = process.service.set(service);
     }
+    let mut journal = open_journal(&process)?;
     let mut polls = Vec::with_capacity(usize::from(threads));
     let mut mailboxes = Vec::with_capacity(usize::from(threads));
     let mut inboxes = Vec::with_capacity(usize::from(threads));
@@ -377,6 +406,10 @@ fn start(
             process: Arc::clone(&process),
             mailboxes: Arc::clone(&mailboxes),
             permits: Arc::clone(&permits),
+            journal: journal.as_mut().map(|(writer, owed)| {
+                // The first thread tells what an earlier life left.
+                (writer.pen(thread), std::mem::take(owed))
+            }),
             factories: factories.to_vec(),
         };
         let name = format!("loop-{thread}");
@@ -386,11 +419,36 @@ fn start(
                 .spawn(move || turn_until_the_end(seed))?,
         );
     }
+    if let Some((writer, _)) = journal {
+        let (process, mailboxes) = (Arc::clone(&process), Arc::clone(&mailboxes));
+        handles.push(
+            std::thread::Builder::new()
+                .name("journal".to_owned())
+                .spawn(move || {
+                    writer.run(&process, &mailboxes);
+                    Ok(())
+                })?,
+        );
+    }
     Ok(Running {
         handle: Handle::new(mailboxes, process),
         addresses,
         threads: handles,
     })
+}
+
+/// Opens the journal before any socket is taken.
+fn open_journal(process: &Process) -> Result<Option<(Writer, Vec<Owed>)>, StartError> {
+    let Some(path) = &process.config.journal else {
+        return Ok(None);
+    };
+    let fault = |error| StartError::Journal {
+        path: path.clone(),
+        error,
+    };
+    let (writer, owed) = Writer::open(path, &hook::lost()).map_err(fault)?;
+    process.starting.store(!owed.is_empty(), Ordering::Relaxed);
+    Ok(Some((writer, owed)))
 }
 
 /// Runs a loop. One that ends badly takes the others along: half a worker would answer half of the clients.
@@ -485,6 +543,7 @@ struct Seed {
     process: Arc<Process>,
     mailboxes: Arc<[Mailbox]>,
     permits: Arc<[Arc<Permits>]>,
+    journal: Option<(Pen, Vec<Owed>)>,
     factories: Vec<Factory>,
 }
 
@@ -495,6 +554,9 @@ impl Seed {
             self.permits,
             self.thread,
         )));
+        if let Some((pen, owed)) = self.journal {
+            hooks.borrow_mut().keep(pen, owed);
+        }
         let own = |number: usize| self.factories.get(number).map(|factory| factory());
         let routes = self.process.config.routes.iter();
         let handlers = routes.map(|route| handler(route, &hooks, own)).collect();

@@ -134,7 +134,8 @@ pub(crate) static KEYS: &[Key] = {
         key("trusted_proxies", Top, Worker, Texts, "none", "Addresses and networks whose forwarding headers are believed; unix sockets always are").new_sockets(),
         key("allowed_origins", Anywhere, Worker, Texts, "the app decides", "Origins that may come in: https://www.example.org, https://*.example.org, null, absent").new_sockets(),
         key("versions", Anywhere, Worker, Kind::Versions, "75,76,7,8,13", "Protocol versions that are on").new_sockets(),
-        key("journal", Top, FileOnly, Text, "off", "Where closed hooks survive the worker").restart(),
+        key("journal", Top, FileOnly, Text, "off", "A file in which closed hooks survive the worker").restart(),
+        key("journal_mode", Top, FileOnly, Text, "strict", "A journal that cannot be written: handshakes get 503, or with \"best-effort\" go on without"),
 
         key("log_level", Top, FileOnly, Text, "info", "What is logged: error, warn, info, debug or trace; --log-level wins"),
 

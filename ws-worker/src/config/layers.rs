@@ -5,7 +5,8 @@ use super::error::Wrong;
 use super::key::{FORWARDED, Key, Kind};
 use super::raw::{Data, Table, Value};
 use super::{
-    Bounds, Dialect, Docroot, Hooks, Listener, Origin, Retry, Route, Scheme, Target, read,
+    Bounds, Dialect, Docroot, Hooks, JournalMode, Listener, Origin, Retry, Route, Scheme, Target,
+    place, read,
 };
 use crate::config::RouteId;
 use ipnet::IpNet;
@@ -103,6 +104,20 @@ impl<'a> Layers<'a> {
         const WORDS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
         let word = self.read("log_level", |value| read::word(value, &WORDS))?;
         Ok(word.and_then(|word| word.parse().ok()))
+    }
+
+    pub(crate) fn journal(&self) -> Result<Option<PathBuf>, Wrong> {
+        self.read("journal", place::journal).map(Option::flatten)
+    }
+
+    pub(crate) fn journal_mode(&self) -> Result<JournalMode, Wrong> {
+        let word = self.read("journal_mode", |value| {
+            read::word(value, &["strict", "best-effort"])
+        })?;
+        Ok(match word {
+            Some("best-effort") => JournalMode::BestEffort,
+            Some(_) | None => JournalMode::Strict,
+        })
     }
 
     pub(crate) fn trusted_proxies(&self) -> Result<Vec<IpNet>, Wrong> {

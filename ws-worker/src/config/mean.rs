@@ -38,7 +38,6 @@ pub(crate) fn config(
         warnings: Vec::new(),
     };
     let top = meaning.layers(None);
-    refuse_what_is_not_served(&top)?;
     let listeners = top.listeners()?;
     let control = meaning.control(&listeners)?;
     let routes = match routes {
@@ -64,7 +63,8 @@ pub(crate) fn config(
         head: top.head(versions)?,
         bounds: top.bounds()?,
         drain: top.duration("drain")?.unwrap_or(defaults.drain),
-        journal: None,
+        journal: top.journal()?,
+        journal_mode: top.journal_mode()?,
         log_level: top.log_level()?.unwrap_or(defaults.log_level),
         warnings: meaning.warnings,
         apps: meaning.apps.into_iter().map(|app| app.url).collect(),
@@ -150,18 +150,6 @@ fn check_route_keys(route: &Value) -> Result<(), Wrong> {
         }
     }
     Ok(())
-}
-
-/// Refuses what would look as if it were on.
-fn refuse_what_is_not_served(top: &Layers<'_>) -> Result<(), Wrong> {
-    match top.value("journal") {
-        Some(value) if value.data != Data::Text("off".to_owned()) => Err(Wrong::new(
-            &value.place,
-            "a journal is not in this version",
-        )
-        .help("leave `journal` out: closed hooks still owed at the end are logged and counted")),
-        Some(_) | None => Ok(()),
-    }
 }
 
 /// What is collected on the way.

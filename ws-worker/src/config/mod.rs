@@ -10,6 +10,7 @@ mod layers;
 mod manual;
 mod mean;
 mod origin;
+mod place;
 mod raw;
 mod read;
 mod secret;
@@ -58,14 +59,26 @@ pub struct Config {
     pub bounds: Bounds,
     /// SIGTERM: time to close all sockets; 20 s.
     pub drain: Duration,
-    /// Where closed hooks survive; `None` is off.
+    /// A file in which closed hooks survive; `None` is off.
     pub journal: Option<PathBuf>,
+    /// What becomes of handshakes while it cannot be written.
+    pub journal_mode: JournalMode,
     /// What is logged, unless `WS_WORKER_LOG` says it; `info`.
     pub log_level: tracing::Level,
     /// One line for each option that weakens the worker, to be logged at start.
     pub warnings: Vec<String>,
     /// Apps by their number, as their URLs are written.
     pub(crate) apps: Vec<String>,
+}
+
+/// What becomes of handshakes while the journal cannot be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JournalMode {
+    /// 503: no app accepts a socket whose end it might not hear of.
+    #[default]
+    Strict,
+    /// They go on, and a SIGKILL before the disk has recovered costs their closed.
+    BestEffort,
 }
 
 impl Default for Config {
@@ -83,6 +96,7 @@ impl Default for Config {
             bounds: Bounds::default(),
             drain: Duration::from_secs(20),
             journal: None,
+            journal_mode: JournalMode::Strict,
             log_level: tracing::Level::INFO,
             warnings: Vec::new(),
             apps: Vec::new(),

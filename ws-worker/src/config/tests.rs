@@ -130,7 +130,8 @@ const WRITTEN: &[(&str, &str)] = &[
     ("trusted_proxies", "['127.0.0.1', '::1', '10.0.0.0/8']"),
     ("allowed_origins", "['https://www.example.org']"),
     ("versions", "[7, 8, 13]"),
-    ("journal", "'off'"),
+    ("journal", "'/tmp/journal'"),
+    ("journal_mode", "'best-effort'"),
     ("log_level", "'debug'"),
     ("app", "'http://127.0.0.1:1/'"),
     ("dialect", "'plain'"),
@@ -712,6 +713,21 @@ fn files_with_secrets_must_hold_one() {
         hook("['/no/such/file']"),
         "FILE:2:16: /no/such/file cannot be read",
     );
+}
+
+#[test]
+fn a_journal_lies_where_a_file_can_be_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let load = |path: &Path| load(&format!("journal = {:?}\n{ECHO}", path.to_str().unwrap()));
+    assert_eq!(load(&path).unwrap().journal.as_ref(), Some(&path));
+    assert!(
+        !path.exists(),
+        "a look at the configuration leaves no trace"
+    );
+    std::fs::create_dir(&path).unwrap();
+    let error = load(&path).unwrap_err();
+    assert!(error.contains(" is a folder\n") && error.contains("name a file in it"));
 }
 
 #[test]

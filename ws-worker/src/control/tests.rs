@@ -175,7 +175,11 @@ impl World {
             match mail {
                 Mail::Command(command) if self.silent => self.unanswered.push(command),
                 Mail::Command(command) => self.play(1, command),
-                Mail::Outcome(..) | Mail::Permit(_) | Mail::Drain { .. } | Mail::Reload(_) => {
+                Mail::Outcome(..)
+                | Mail::Permit(_)
+                | Mail::Written(_)
+                | Mail::Drain { .. }
+                | Mail::Reload(_) => {
                     panic!("{mail:?}")
                 }
             }

@@ -25,7 +25,7 @@ pub(crate) struct Endpoint {
     pub(crate) max_meta: usize,
     /// This life's name.
     pub(crate) boot: String,
-    prefix: String,
+    prefix: Arc<str>,
     pieces: Vec<Piece>,
     has_query: bool,
     /// FastCGI: where scripts are.
@@ -90,7 +90,7 @@ impl<'a> Facts<'a> {
 /// What every hook of one socket carries, in one piece of heap: path, query, header lines.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
-    text: Box<[u8]>,
+    text: Arc<[u8]>,
     path: u32,
     query: u32,
     /// The subprotocol and what the app stored: header lines again, which may change.
@@ -130,7 +130,7 @@ impl Endpoint {
             max_group_name: route.max_group_name,
             max_meta: route.max_meta,
             boot: process.boot.clone(),
-            prefix: route.path.clone(),
+            prefix: route.path.as_str().into(),
             pieces,
             has_query: hooks.url.path.contains('?'),
             script,
@@ -181,6 +181,11 @@ impl Endpoint {
         })
     }
 
+    /// Returns the route's path.
+    pub(crate) fn path(&self) -> &Arc<str> {
+        &self.prefix
+    }
+
     /// What follows the route's prefix, without its leading slash.
     fn below<'a>(&self, path: &'a str) -> &'a str {
         let rest = path
@@ -225,11 +230,31 @@ impl Block {
         push_header(&mut text, "Ws-Peer", facts.peer.as_bytes());
         push_forwarded(&mut text, endpoint, facts);
         Ok(Self {
-            text: text.into_boxed_slice(),
+            text: text.into(),
             path: u32::try_from(path).unwrap_or(u32::MAX),
             query: u32::try_from(query).unwrap_or(u32::MAX),
             changing: Vec::new(),
         })
+    }
+
+    /// Puts one together again from its parts.
+    pub(crate) fn of(text: Arc<[u8]>, path: u32, query: u32, lines: &[u8]) -> Self {
+        Self {
+            text,
+            path,
+            query,
+            changing: lines.to_vec(),
+        }
+    }
+
+    /// Returns what never changes: the text, and where in it path and query end.
+    pub(crate) fn parts(&self) -> (&Arc<[u8]>, u32, u32) {
+        (&self.text, self.path, self.query)
+    }
+
+    /// Returns the subprotocol and what the app stored, as header lines.
+    pub(crate) fn changing(&self) -> &[u8] {
+        &self.changing
     }
 
     /// Renders the subprotocol and what the app stored.

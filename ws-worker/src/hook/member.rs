@@ -6,6 +6,7 @@ use crate::command::SocketId;
 use crate::handler::ClosedBy;
 use crate::hook::dialect::Reply;
 use crate::hook::endpoint::{Block, Endpoint};
+use crate::hook::kept::Kept;
 use crate::hook::{Ended, What};
 use slab::Slab;
 use std::collections::VecDeque;
@@ -43,6 +44,8 @@ pub(crate) struct Member {
     pub(crate) failed: Option<ClosedBy>,
     /// Messages that will get no answer.
     pub(crate) undelivered: u64,
+    /// What the journal knows of it.
+    pub(crate) kept: Kept,
     queue: VecDeque<Message<'static>>,
     queued: usize,
     answered: u64,
@@ -78,6 +81,8 @@ pub(crate) enum Wait {
     Permit,
     /// The pause before another attempt.
     Until(Instant),
+    /// What the journal must know before.
+    Journal,
     /// The answer, on this connection.
     Answer(usize),
 }
@@ -111,6 +116,7 @@ impl Member {
             paused: false,
             failed: None,
             undelivered: 0,
+            kept: Kept::default(),
             queue: VecDeque::new(),
             queued: 0,
             answered: 0,
@@ -134,7 +140,7 @@ impl Member {
             }
             (Phase::Ended(end), None) => Some(What::Closed {
                 end,
-                undelivered: self.undelivered,
+                undelivered: (!end.is_unknown).then_some(self.undelivered),
             }),
             (Phase::Open | Phase::Accepted(_), None) => None,
         }
@@ -373,7 +379,10 @@ mod tests {
         }
         assert!(matches!(
             member.due(),
-            Some(What::Closed { undelivered: 0, .. })
+            Some(What::Closed {
+                undelivered: Some(0),
+                ..
+            })
         ));
     }
 

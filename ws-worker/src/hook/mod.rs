@@ -10,6 +10,7 @@ mod endpoint;
 mod fastcgi;
 mod http;
 mod http_date;
+mod kept;
 mod link;
 mod member;
 mod pool;
@@ -20,6 +21,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use kept::lost;
 pub(crate) use pool::Pool;
 
 use crate::command::SocketId;
@@ -65,8 +67,8 @@ pub(crate) enum What<'a> {
     Closed {
         /// How it ended.
         end: &'a Ended,
-        /// Messages without an answer.
-        undelivered: u64,
+        /// Messages without an answer; unknown where the worker was killed before it had told.
+        undelivered: Option<u64>,
     },
 }
 
@@ -109,6 +111,8 @@ pub(crate) struct Ended {
     pub(crate) code: Option<CloseCode>,
     pub(crate) reason: Box<str>,
     pub(crate) by: ClosedBy,
+    /// How many messages got no answer is not known: an earlier life took it along.
+    pub(crate) is_unknown: bool,
 }
 
 impl Ended {
@@ -119,6 +123,7 @@ impl Ended {
             code: end.code,
             reason: end.reason.into(),
             by: end.by,
+            is_unknown: false,
         }
     }
 
@@ -129,6 +134,7 @@ impl Ended {
             code: Some(CloseCode::ABNORMAL),
             reason: reason.into(),
             by: ClosedBy::Worker,
+            is_unknown: false,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::hook::backoff::Random;
 use crate::hook::complaints::{Complaints, Kind};
 use crate::hook::connection::{Cause, Connection, Failure};
 use crate::hook::endpoint::{Block, Endpoint};
+use crate::hook::kept::Keeping;
 use crate::hook::member::{Key, Line, Member, Members, Phase, Wait};
 use crate::hook::settle::Outcome;
 use crate::hook::{Ended, HookEvent, dialect};
@@ -45,6 +46,8 @@ pub(crate) struct Pool {
     pub(super) newcomers: Vec<Key>,
     /// Pauses before another attempt; an entry whose member waits no longer for this moment is stale.
     pub(super) pauses: BinaryHeap<Reverse<(Instant, Key)>>,
+    /// The journal, if there is one.
+    pub(super) keeping: Option<Box<Keeping>>,
     permits: Arc<[Arc<Permits>]>,
     thread: u8,
     pub(super) apps: Vec<App>,
@@ -93,6 +96,7 @@ impl Pool {
             random: Random::new(u64::from_ne_bytes(seed) ^ u64::from(thread)),
             newcomers: Vec::new(),
             pauses: BinaryHeap::new(),
+            keeping: None,
             permits,
             thread,
             apps: Vec::new(),
@@ -200,8 +204,8 @@ impl Pool {
                 // Once a byte may have left, only the answer says whether a closed is owed.
                 match member.wait {
                     Wait::Answer(_) => *left = Some(Box::new(end)),
-                    Wait::Nothing | Wait::Permit | Wait::Until(_) => {
-                        self.remove(key);
+                    Wait::Nothing | Wait::Permit | Wait::Until(_) | Wait::Journal => {
+                        self.forget(key);
                     }
                 }
             }
@@ -212,6 +216,10 @@ impl Pool {
                     end.by = by; // The loop saw a command; who wanted it is known here.
                 }
                 member.phase = Phase::Ended(Box::new(end));
+                self.keep_end(key);
+                let Some(member) = self.members.get(key) else {
+                    return;
+                };
                 if member.wait == Wait::Nothing {
                     self.newcomers.push(key);
                 }
@@ -277,6 +285,7 @@ impl Pool {
                 .map(|(_, connection)| connection.deadline)
                 .min();
         }
+        self.journal_is_late(turn);
         for app in 0..self.apps.len() {
             for line in [Line::Handshakes, Line::Messages] {
                 while let Some(key) = self.impatient(app, line, now) {
@@ -292,7 +301,7 @@ impl Pool {
 
     /// Returns the next deadline; a moment long past if something is to be started at once.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if !self.newcomers.is_empty() {
+        if !self.newcomers.is_empty() || self.has_news_of_the_journal() {
             return Some(Instant::at(0));
         }
         let pause = self.pauses.peek().map(|Reverse((at, _))| *at);
@@ -303,7 +312,8 @@ impl Pool {
             })
         });
         let dials = self.apps.iter().filter_map(|app| self.next_dial(app));
-        fronts.chain(pause).chain(self.deadline).chain(dials).min()
+        let own = [pause, self.deadline, self.journal_timeout()];
+        fronts.chain(own.into_iter().flatten()).chain(dials).min()
     }
 
     /// Starts what became due in this turn, as far as there are permits. Called at the end of every turn, before the
@@ -323,6 +333,7 @@ impl Pool {
                 }
             }
         }
+        self.flush_journal(turn);
         for app in 0..self.apps.len() {
             self.age(app, turn.now);
             self.pump(turn, app);
@@ -359,7 +370,8 @@ impl Pool {
     /// The time is up: what is still owed is logged and counted, and forgotten.
     pub(crate) fn stop(&mut self, now: Instant) {
         let (mut closed, mut messages, mut app) = (0, 0, 0);
-        for member in self.members.drain() {
+        let members: Vec<_> = self.members.drain().collect();
+        for member in members {
             let is_owed = match (&member.phase, member.wait) {
                 (Phase::Started, _) => false,
                 (Phase::Opening { .. }, Wait::Answer(index)) => self
@@ -371,7 +383,9 @@ impl Pool {
             };
             closed += u64::from(is_owed);
             messages += member.queue_len() as u64;
-            if is_owed {
+            if !is_owed {
+                self.keep_no_longer(&member);
+            } else {
                 app = member.endpoint.hooks.app;
             }
         }
@@ -388,12 +402,16 @@ impl Pool {
         self.process.counters.memory.subtract(self.charged);
         self.charged = 0;
         self.held = 0;
-        self.process.counters.closed_lost.add(closed);
+        let is_lost = self.forgets();
+        if is_lost {
+            self.process.counters.closed_lost.add(closed);
+        }
         self.process.counters.undelivered.add(messages);
         if closed > 0 && self.complaints.may_say(now, app, Kind::Lost).is_some() {
             tracing::warn!(
                 closed,
                 messages,
+                is_lost,
                 "hooks were still owed when the time was up"
             );
         }
@@ -404,6 +422,9 @@ impl Pool {
     /// Puts a member in its line; in front if it was there before.
     pub(super) fn line_up(&mut self, key: Key, in_front: bool) {
         self.move_over(key);
+        if self.waits_for_the_journal(key) {
+            return;
+        }
         let Some(member) = self.members.get_mut(key) else {
             return;
         };
@@ -627,7 +648,7 @@ impl Pool {
             }
             if let Phase::Opening { left: Some(_), .. } = member.phase {
                 // The client left before a byte was sent: the app need not know.
-                self.remove(key);
+                self.forget(key);
                 self.detach(turn, index, false);
                 return;
             }

@@ -62,6 +62,7 @@ enum Due {
 impl Pool {
     /// Draws the consequences.
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>, key: Key, outcome: Outcome) {
+        self.try_kept(key);
         let Some(member) = self.members.get_mut(key) else {
             return;
         };
@@ -116,10 +117,11 @@ impl Pool {
                 } = &mut member.phase
                 {
                     member.phase = Phase::Ended(Box::new((**end).clone()));
+                    self.keep_end(key);
                     self.wake(key);
                 } else {
                     member.phase = Phase::Accepted(reply);
-                    decide(turn.router, member.id, LateDecision::Accept(accept));
+                    self.let_in(turn, key, accept);
                 }
             }
             Outcome::Opening(Opening::Reject(rejection, complaints)) => {
@@ -207,6 +209,7 @@ impl Pool {
             Some(reason) => {
                 let end = left.unwrap_or_else(|| Box::new(Ended::unseen(reason)));
                 member.phase = Phase::Ended(end);
+                self.keep_end(key);
                 self.wake(key);
             }
             None => self.forget(key),
@@ -368,7 +371,7 @@ impl Pool {
     }
 
     /// Has the next hook of a member started, if one is due.
-    fn wake(&mut self, key: Key) {
+    pub(super) fn wake(&mut self, key: Key) {
         if let Some(member) = self.members.get(key)
             && member.wait == Wait::Nothing
             && member.due().is_some()
@@ -390,12 +393,14 @@ impl Pool {
         }
     }
 
-    fn forget(&mut self, key: Key) {
-        if let Some(member) = self.remove(key)
-            && matches!(member.phase, Phase::Started)
-        {
+    pub(super) fn forget(&mut self, key: Key) {
+        let Some(member) = self.remove(key) else {
+            return;
+        };
+        if let Phase::Started = member.phase {
             self.starts -= 1;
         }
+        self.keep_no_longer(&member);
     }
 
     // What an app says, as commands.
@@ -433,6 +438,9 @@ impl Pool {
     /// Does what the answer to a message or a closed says.
     fn apply(&mut self, turn: &mut Turn<'_>, key: Key, reply: &Reply) {
         let stored = self.store(turn.now, key, reply);
+        if !stored.is_empty() {
+            self.keep_changes(key);
+        }
         let Some(member) = self.members.get(key) else {
             return;
         };
@@ -573,7 +581,7 @@ fn rejection(status: u16, text: &str) -> LateDecision {
     })
 }
 
-fn decide(router: &mut Router, id: Option<SocketId>, decision: LateDecision) {
+pub(super) fn decide(router: &mut Router, id: Option<SocketId>, decision: LateDecision) {
     if let Some(id) = id {
         command(router, Action::Decide(id, Box::new(decision)));
     }

@@ -9,6 +9,7 @@ use crate::forwarded::Peer;
 use crate::listener::{Accepted, turn_away};
 use crate::stream::Stream;
 use crate::timers::Entry;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Clients accepted in one turn.
@@ -17,6 +18,8 @@ const ACCEPTS: usize = 256;
 const ACCEPT_COMPLAINT: Duration = Duration::from_secs(60);
 /// How long accepting rests when descriptors ran out.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How often accepting is tried while apps hear of what an earlier life left.
+const STARTING_REST: Duration = Duration::from_millis(20);
 
 impl Worker {
     /// Lists a handshake that has begun to speak; if it is one too many, somebody has to go.
@@ -56,6 +59,10 @@ impl Worker {
 
     pub(super) fn accept(&mut self, number: usize) {
         if self.accept_at.is_some() {
+            return;
+        }
+        if self.process.starting.load(Ordering::Relaxed) {
+            self.accept_at = Some(self.now + STARTING_REST);
             return;
         }
         for _ in 0..ACCEPTS {

@@ -536,6 +536,9 @@ impl Worker {
                 Mail::Command(command) => self.router.own.push_back(command),
                 Mail::Outcome(ticket, outcome) => self.router.outcomes.push_back((ticket, outcome)),
                 Mail::Permit(app) => self.hooks.borrow_mut().permit(&mut turn!(self), app),
+                Mail::Written(written) => {
+                    self.hooks.borrow_mut().written(&mut turn!(self), &written)
+                }
                 Mail::Drain { now } => self.begin_drain(now),
                 Mail::Reload(reload) => self.coming = Some(reload),
             }

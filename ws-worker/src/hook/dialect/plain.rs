@@ -64,7 +64,9 @@ pub(super) fn begin(endpoint: &Endpoint, event: &HookEvent<'_>, out: &mut Vec<u8
             out.extend_from_slice(b"\r\n");
             push_number(out, "Ws-Clean", u64::from(end.clean));
             push_header(out, "Ws-Closed-By", end.by.name().as_bytes());
-            push_number(out, "Ws-Undelivered", *undelivered);
+            if let Some(undelivered) = undelivered {
+                push_number(out, "Ws-Undelivered", *undelivered);
+            }
         }
     }
 }
@@ -315,12 +317,13 @@ mod tests {
             code: CloseCode::new(4000),
             reason: "50% \u{e4}\r\n".into(),
             by: ClosedBy::Client,
+            is_unknown: false,
         };
         assert_eq!(
             encoded(
                 What::Closed {
                     end: &end,
-                    undelivered: 2
+                    undelivered: Some(2)
                 },
                 1,
                 false

@@ -173,10 +173,11 @@ mod tests {
             code: Some(CloseCode::NORMAL),
             reason: "".into(),
             by: ClosedBy::Client,
+            is_unknown: false,
         };
         let what = What::Closed {
             end: &end,
-            undelivered: 0,
+            undelivered: Some(0),
         };
         check(what, "closed", "");
     }

@@ -119,7 +119,9 @@ impl Pool {
             }
         }
         if closed > 0 {
-            self.process.counters.closed_lost.add(closed);
+            if self.forgets() {
+                self.process.counters.closed_lost.add(closed);
+            }
             self.process.counters.undelivered.add(messages);
             tracing::warn!(
                 closed,

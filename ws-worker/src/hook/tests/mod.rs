@@ -6,13 +6,14 @@
 )]
 
 mod delivery;
+mod keeping;
 mod memory;
 mod opening;
 mod pooling;
 pub(in crate::hook) mod simulation;
 mod sparing;
 
-use super::testing::{facts, hooks, id, process, route};
+use super::testing::{endpoint_with, facts, hooks, id, process, route};
 use super::*;
 use crate::command::{Action, LateDecision, RouteId};
 use crate::config::{AppAddress, Target};
@@ -252,8 +253,10 @@ impl World {
             scratch: &mut self.scratch,
         };
         for mail in self.inbox.take() {
-            if let Mail::Permit(app) = mail {
-                pool.permit(&mut turn, app);
+            match mail {
+                Mail::Permit(app) => pool.permit(&mut turn, app),
+                Mail::Written(written) => pool.written(&mut turn, &written),
+                _ => {}
             }
         }
         for event in &self.events {

@@ -56,6 +56,7 @@ impl World {
                     Wait::Permit => app.lines[member.line() as usize].contains(&key),
                     Wait::Until(at) => next.is_some_and(|next| next <= at),
                     Wait::Answer(index) => jobs.contains(&(index, key)),
+                    Wait::Journal => false, // There is none in these worlds.
                 };
                 assert!(is_heard, "forgotten: {:?} {:?}", member.id, member.wait);
                 // Without a deadline is only who waits for a permit that another holds.
