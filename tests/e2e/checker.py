@@ -414,7 +414,8 @@ def ending(socket, talker, kills, drained, say):
     if not opening and (end["ws-close-code"], end["ws-clean"]) != ("1006", "0"):
         say("closed for a socket that the app never saw", end)
     if end["ws-undelivered"] is None:
-        if not (kills and end["ws-close-code"] == "1006"):
+        # Whoever was open when the worker was killed, or had left with messages still queued.
+        if not kills:
             say("closed does not say what was lost", end)
         return
     lost = int(end["ws-undelivered"])
