@@ -82,7 +82,6 @@ impl Probe {
 
 impl Breaker {
     /// Returns whether new handshakes are refused. Any thread may ask.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for who watches the worker"))]
     pub(crate) fn is_open(&self) -> bool {
         self.failures() >= ROW && self.state().open.is_some()
     }

@@ -1,5 +1,6 @@
 //! The only reader of the machine's clocks. Everything else is told what time it is.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ws_proto::Instant;
 
@@ -64,7 +65,7 @@ impl Tick {
 
 /// Returns the microseconds of the machine's monotonic clock, which a service manager compares with its own.
 pub(crate) fn monotonic_micros() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let time = clock_gettime(ClockId::Monotonic);
     let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
     seconds * 1_000_000 + nanos / 1_000
 }
@@ -75,6 +76,14 @@ pub fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// Returns the processor time that all threads have used so far.
+#[must_use]
+pub fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanoseconds)
 }
 
 #[cfg(test)]

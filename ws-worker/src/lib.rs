@@ -22,6 +22,7 @@ mod groups;
 mod handle;
 mod journal;
 mod mailbox;
+mod metrics;
 mod outbound;
 mod permits;
 mod process;

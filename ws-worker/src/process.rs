@@ -2,7 +2,7 @@
 //! thread has the one that it has come to. Nothing here is locked on the hot path.
 
 use crate::breaker::Breaker;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::reload::Reloader;
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// One start for all threads.
     pub(crate) clock: Clock,
+    /// When this life began, in seconds since 1970.
+    pub(crate) started: u64,
     /// `Ws-Boot`: 128 random bits, 22 URL-safe characters.
     pub(crate) boot: String,
     /// The mark at the start of every socket id.
@@ -72,8 +74,9 @@ impl Process {
         getrandom::fill(&mut boot)?;
         let [a, b, c, ..] = boot;
         let shared = Shared {
-            counters: Counters::default(),
+            counters: Counters::new(config.threads),
             clock: Clock::start(),
+            started: clock::unix_seconds(),
             boot: URL_SAFE_NO_PAD.encode(boot),
             boot_mark: [a, b, c],
             draining: AtomicBool::new(false),

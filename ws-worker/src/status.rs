@@ -29,10 +29,10 @@ impl Status {
             "serving"
         };
         // The one that ends is read first, so that nothing is ended that was never opened.
-        let closed = counters.closed.get();
+        let closed = counters.closed();
         Self {
             state,
-            open: counters.opened.get().saturating_sub(closed),
+            open: counters.opened().saturating_sub(closed),
             handshakes: counters.handshakes.get(),
             memory: (counters.memory.get(), process.config.bounds.memory),
         }
@@ -47,11 +47,11 @@ impl Status {
             handshakes = self.handshakes,
             connections = counters.connections.get(),
             memory = self.memory.0,
-            opened = counters.opened.get(),
-            closed = counters.closed.get(),
-            refused = counters.refused.get(),
-            messages_in = counters.messages_in.get(),
-            messages_out = counters.messages_out.get(),
+            opened = counters.opened(),
+            closed = counters.closed(),
+            refused = counters.refused(),
+            messages_in = counters.messages_in(),
+            messages_out = counters.messages_out(),
             hooks_taken = counters.hooks_taken.get(),
             hooks_failed = counters.hooks_failed.get(),
             "status"

@@ -23,6 +23,11 @@ pub(crate) enum Drop {
 }
 
 impl Drop {
+    /// Its place in [`counters::DROPS`](crate::counters::DROPS).
+    const fn place(self) -> usize {
+        self as usize
+    }
+
     const fn words(self) -> (CloseCode, &'static str) {
         match self {
             Self::Full => (CloseCode::TRY_AGAIN_LATER, "output full"),
@@ -107,8 +112,7 @@ impl Client {
             },
         };
         tracing::debug!(version = version.name(), clean = end.clean, code = end.code.map(CloseCode::get), by = end.by.name(), cause = ?closed.cause, "closed");
-        self.lend(cx, |socket, handler| handler.on_close(socket, &end));
-        self.closed(cx);
+        self.tell(cx, &end);
         if matches!(closed.cause, Cause::PongMissed | Cause::CloseTimeout) {
             self.flags.broken = true; // Nobody is there to read on, or to wait for any longer.
         }
@@ -121,26 +125,27 @@ impl Client {
         if let Phase::Open(connection) = &mut self.phase {
             connection.handle_eof(cx.now); // Whoever is told can send nothing any more.
         }
-        self.lend(cx, |socket, handler| {
-            handler.on_close(
-                socket,
-                &End {
-                    clean: false,
-                    code: Some(code),
-                    reason,
-                    by: ClosedBy::Worker,
-                },
-            );
-        });
-        self.closed(cx);
+        cx.process.counters.drop_client(why.place());
+        let end = End {
+            clean: false,
+            code: Some(code),
+            reason,
+            by: ClosedBy::Worker,
+        };
+        self.tell(cx, &end);
         self.flags.broken = true;
     }
 
-    pub(super) fn closed(&mut self, cx: &mut Context<'_>) {
-        if self.flags.opened {
-            self.flags.opened = false;
-            cx.process.counters.closed.one();
+    /// The end of an open socket: counts it, tells its handler, and says no more.
+    fn tell(&mut self, cx: &mut Context<'_>, end: &End<'_>) {
+        if let Phase::Open(connection) = &self.phase
+            && std::mem::take(&mut self.flags.opened)
+        {
+            cx.counts.route(self.route).closed(connection.version());
+            let code = end.code.map(CloseCode::get);
+            cx.process.counters.end(end.by as usize, code);
         }
+        self.lend(cx, |socket, handler| handler.on_close(socket, end));
         self.return_context(cx.process); // The connection has forgotten already.
         self.linger(cx);
     }

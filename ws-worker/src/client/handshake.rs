@@ -2,6 +2,7 @@
 
 use super::{Client, Context, Phase, Share, Verdict, route};
 use crate::command::{Command, LateDecision};
+use crate::counters;
 use crate::handler::{Accept, ClosedBy, Decision, End};
 use std::sync::Arc;
 use ws_proto::{CloseCode, Refusal};
@@ -24,6 +25,7 @@ impl Client {
         match decision {
             Decision::Accept(accept) => self.accept(cx, accept),
             Decision::Refuse(rejection) => {
+                process.counters.refuse(counters::APP);
                 let Phase::Opening(opening) = &mut self.phase else {
                     return;
                 };
@@ -85,6 +87,7 @@ impl Client {
         match decision {
             LateDecision::Accept(accept) => self.accept(cx, accept),
             LateDecision::Reject(rejection) => {
+                cx.process.counters.refuse(counters::APP);
                 opening.forget_asking();
                 opening.reject(&rejection, cx.out);
                 self.linger(cx);
@@ -92,7 +95,7 @@ impl Client {
             LateDecision::Unavailable(retry_after) => {
                 opening.forget_asking();
                 opening.refuse(Refusal::Unavailable, Some(retry_after), 0, cx.out);
-                cx.process.counters.refused.one();
+                cx.process.counters.refuse(counters::APP_SILENT);
                 self.linger(cx);
             }
         }
@@ -122,10 +125,10 @@ impl Client {
         if !deflate.is_some_and(|deflate| deflate.has_context()) {
             self.return_context(cx.process);
         }
+        cx.counts.route(self.route).opened(connection.version());
         self.phase = Phase::Open(connection);
         self.cold = cold;
         self.flags.opened = true;
-        cx.process.counters.opened.one();
         self.lend(cx, |socket, handler| handler.on_open(socket));
         let kept = kept.into_iter();
         cx.router.own.extend(kept.map(|action| Command {
@@ -139,7 +142,7 @@ impl Client {
         let Phase::Opening(opening) = &mut self.phase else {
             return;
         };
-        cx.process.counters.refused.one();
+        cx.process.counters.refuse(refusal.name());
         tracing::debug!(refusal = refusal.name(), "handshake refused");
         if !opening.serve_page(refusal, &cx.process.config, cx.out) {
             opening.refuse(refusal, None, dice, cx.out);

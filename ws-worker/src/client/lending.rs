@@ -21,6 +21,7 @@ struct Lending<'a> {
     closing: &'a mut Option<Box<Closing>>,
     flags: &'a mut Flags,
     sent: u32,
+    sent_bytes: u64,
     id: SocketId,
 }
 
@@ -42,8 +43,10 @@ impl Lent for Lending<'_> {
             return Err(SendError::Full);
         }
         if self.router.own.is_empty() && message.payload().len() < LARGE {
+            let length = message.payload().len() as u64;
             self.connection.send(self.now, message, self.out)?;
             self.sent += 1;
+            self.sent_bytes += length;
             return Ok(());
         }
         self.send_otherwise(message)
@@ -99,6 +102,7 @@ impl Lending<'_> {
             self.flags.broken |= written.is_err();
         }
         self.sent += 1;
+        self.sent_bytes += length as u64;
         Ok(())
     }
 }
@@ -141,6 +145,7 @@ impl Client {
             closing: &mut self.closing,
             flags: &mut self.flags,
             sent: 0,
+            sent_bytes: 0,
             id,
         };
         call(
@@ -149,8 +154,7 @@ impl Client {
             },
             handler.as_mut(),
         );
-        let sent = lending.sent;
-        self.messages_out = self.messages_out.wrapping_add(sent);
-        cx.totals.messages_out += u64::from(sent);
+        let (sent, bytes) = (lending.sent, lending.sent_bytes);
+        self.count_out(cx, sent, bytes);
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::command::{RouteId, SocketId, SocketInfo};
 use crate::config::{Config, HeartbeatText, Route};
-use crate::counters::Totals;
+use crate::counters::{ThreadCounts, Totals};
 use crate::handler::{ClosedBy, Handler, SendError};
 use crate::outbound::{HIGH_MARK, Outbound};
 use crate::process::Process;
@@ -45,6 +45,7 @@ pub(crate) struct Context<'a> {
     pub(crate) router: &'a mut Router,
     pub(crate) handlers: &'a mut [Box<dyn Handler>],
     pub(crate) process: &'a Process,
+    pub(crate) counts: &'a ThreadCounts,
     pub(crate) totals: &'a mut Totals,
     /// The memory budget is nearly used up: nobody is read.
     pub(crate) starved: bool,
@@ -66,6 +67,9 @@ pub(crate) struct Client {
     pub(crate) armed: Armed,
     /// Bytes of ours in the process's memory gauge.
     accounted: usize,
+    /// Payloads from the client, and to it.
+    bytes_in: u64,
+    bytes_out: u64,
     messages_in: u32,
     messages_out: u32,
     pub(crate) route: RouteId,
@@ -157,6 +161,8 @@ impl Client {
             entry,
             armed: Armed::NEVER,
             accounted: 0,
+            bytes_in: 0,
+            bytes_out: 0,
             messages_in: 0,
             messages_out: 0,
             route: RouteId(0),
@@ -459,6 +465,7 @@ impl Client {
                 }
             }
             Some(Event::Pong(round_trip)) => {
+                cx.counts.round_trip.add(round_trip);
                 self.lend(cx, |socket, handler| handler.on_pong(socket, round_trip));
             }
             Some(_) | None => {}
@@ -478,8 +485,11 @@ impl Client {
 
     #[inline]
     fn message(&mut self, cx: &mut Context<'_>, message: Message<'_>) {
+        let bytes = message.payload().len() as u64;
         self.messages_in = self.messages_in.wrapping_add(1);
+        self.bytes_in = self.bytes_in.wrapping_add(bytes);
         cx.totals.messages_in += 1;
+        cx.totals.bytes_in += bytes;
         let process = cx.process;
         let Some(route) = route(&process.config, self.route) else {
             return;
@@ -526,7 +536,6 @@ impl Client {
                 if let (Some(since), Some(stall)) = (self.outbound.stalled_since(), stall)
                     && since + stall <= cx.now
                 {
-                    cx.process.counters.stalled.one();
                     self.drop_open(cx, Drop::Stalled);
                 }
             }
@@ -582,9 +591,9 @@ impl Client {
         cx: &mut Context<'_>,
         joined: &[u8],
         frames: &[Arc<[u8]>],
+        payloads: u64,
     ) -> Verdict {
-        self.messages_out = self.messages_out.wrapping_add(frames.len() as u32);
-        cx.totals.messages_out += frames.len() as u64;
+        self.count_out(cx, frames.len() as u32, payloads);
         if self
             .outbound
             .write_shared(cx.now, &mut self.stream, joined, frames)
@@ -599,6 +608,14 @@ impl Client {
                 messages: 1,
             },
         )
+    }
+
+    #[inline]
+    fn count_out(&mut self, cx: &mut Context<'_>, messages: u32, bytes: u64) {
+        self.messages_out = self.messages_out.wrapping_add(messages);
+        self.bytes_out = self.bytes_out.wrapping_add(bytes);
+        cx.totals.messages_out += u64::from(messages);
+        cx.totals.bytes_out += bytes;
     }
 
     /// Lets it be read again that its handler paused.

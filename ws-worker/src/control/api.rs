@@ -6,6 +6,7 @@ use crate::command::{
     SocketInfo, is_group_name,
 };
 use crate::config::{Config, Route, Target};
+use crate::metrics;
 use crate::process::Process;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -27,6 +28,7 @@ const MAX_GROUP: usize = 128;
 pub(super) enum Call {
     Health,
     Ready,
+    Metrics,
     /// One message to these sockets, no two alike.
     Send {
         ids: Vec<SocketId>,
@@ -69,7 +71,8 @@ pub(super) fn call(head: &Head, config: &Config) -> Result<Call, Answer> {
     let call = match (segments.as_slice(), head.method) {
         (["healthz"], _) if is_get => Call::Health,
         (["readyz"], _) if is_get => Call::Ready,
-        (["healthz" | "readyz"], _) => return Err(not_allowed("GET, HEAD")),
+        (["metrics"], _) if is_get => Call::Metrics,
+        (["healthz" | "readyz" | "metrics"], _) => return Err(not_allowed("GET, HEAD")),
         (["sockets"], _) if is_get => Call::List(list(&mut query, config)?),
         (["sockets"], Method::Post) => many(&mut query)?,
         (["sockets"], _) => return Err(not_allowed("GET, HEAD, POST")),
@@ -311,6 +314,7 @@ impl Call {
             }
             Self::Health
             | Self::Ready
+            | Self::Metrics
             | Self::Join(..)
             | Self::Leave(..)
             | Self::Close(..)
@@ -332,6 +336,7 @@ impl Call {
         Ok(match self {
             Self::Health => return Err(Answer::json(200, r#"{"status":"alive"}"#)),
             Self::Ready => return Err(ready(process)),
+            Self::Metrics => return Err(Answer::text(metrics::render(process))),
             Self::Send {
                 ids,
                 strangers,

@@ -60,12 +60,29 @@ impl Head {
     }
 }
 
+/// What a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Json,
+    /// The Prometheus text format.
+    Metrics,
+}
+
+impl Kind {
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Metrics => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
 /// An answer. Header values are ours and constant, so nothing a peer sent can break a head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// JSON.
     pub(super) body: Cow<'static, str>,
+    pub(super) kind: Kind,
     pub(super) header: Option<(&'static str, &'static str)>,
     /// The connection cannot go on: where the next request begins is not known, or not worth reading on to.
     pub(super) close: bool,
@@ -76,8 +93,16 @@ impl Answer {
         Self {
             status,
             body: body.into(),
+            kind: Kind::Json,
             header: None,
             close: false,
+        }
+    }
+
+    pub(super) fn text(body: String) -> Self {
+        Self {
+            kind: Kind::Metrics,
+            ..Self::json(200, body)
         }
     }
 
@@ -115,7 +140,8 @@ impl Answer {
         out.extend_from_slice(head.as_bytes());
         if self.status != 204 {
             let head = format!(
-                "Content-Type: application/json\r\nContent-Length: {}\r\n",
+                "Content-Type: {}\r\nContent-Length: {}\r\n",
+                self.kind.content_type(),
                 self.body.len()
             );
             out.extend_from_slice(head.as_bytes());

@@ -112,6 +112,8 @@ pub(crate) struct Connection {
     pub(crate) dial_by: Instant,
     /// The attempt's own deadline.
     pub(crate) answer_by: Instant,
+    /// When its request was begun.
+    pub(crate) since: Instant,
     /// Bytes of heap that were counted.
     pub(crate) counted: usize,
     /// The app's kernel has taken it; TLS may have to follow.
@@ -154,6 +156,7 @@ impl Connection {
             deadline: dial_by,
             dial_by,
             answer_by: dial_by,
+            since: dial_by,
             counted: 0,
             reached: false,
             made_at: None,

@@ -53,6 +53,7 @@ pub(crate) struct Member {
     meta: Vec<(Arc<str>, Arc<str>)>,
     serial: u64,
     counted: usize,
+    counted_waiting: Waiting,
 }
 
 /// Where a socket is in its life.
@@ -124,6 +125,7 @@ impl Member {
             meta: Vec::new(),
             serial: 0,
             counted: 0,
+            counted_waiting: Waiting::default(),
         }
     }
 
@@ -268,6 +270,15 @@ pub(crate) struct Members {
     serial: u64,
     /// Bytes of heap of all.
     pub(crate) held: usize,
+    /// What waits, by app.
+    pub(crate) waiting: Vec<Waiting>,
+}
+
+/// Messages that wait for an app, and the bytes of their payloads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Members {
@@ -306,6 +317,8 @@ impl Members {
         self.get(key)?;
         let member = self.slab.try_remove(key.index)?;
         self.held -= member.counted;
+        let (app, waited) = (member.endpoint.hooks.app, member.counted_waiting);
+        self.wait(app, waited, Waiting::default());
         Some(member)
     }
 
@@ -315,6 +328,23 @@ impl Members {
             let now = member.memory();
             self.held = self.held - member.counted + now;
             member.counted = now;
+            let waits = Waiting {
+                messages: member.queue.len(),
+                bytes: member.queued,
+            };
+            let waited = std::mem::replace(&mut member.counted_waiting, waits);
+            let app = member.endpoint.hooks.app;
+            self.wait(app, waited, waits);
+        }
+    }
+
+    fn wait(&mut self, app: usize, before: Waiting, now: Waiting) {
+        if self.waiting.len() <= app {
+            self.waiting.resize(app + 1, Waiting::default());
+        }
+        if let Some(sum) = self.waiting.get_mut(app) {
+            sum.messages = sum.messages - before.messages + now.messages;
+            sum.bytes = sum.bytes - before.bytes + now.bytes;
         }
     }
 
@@ -332,6 +362,7 @@ impl Members {
     /// Takes them all.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Box<Member>> + '_ {
         self.held = 0;
+        self.waiting.fill(Waiting::default());
         self.slab.drain()
     }
 }
@@ -410,7 +441,13 @@ mod tests {
             .push(Message::text(&text).into_owned());
         members.recount(key);
         assert!(members.held >= before + 1000);
+        let one = Waiting {
+            messages: 1,
+            bytes: 1000,
+        };
+        assert_eq!(members.waiting, [one]);
         assert!(members.remove(key).is_some() && members.remove(key).is_none());
         assert_eq!(members.held, 0);
+        assert_eq!(members.waiting, [Waiting::default()]);
     }
 }

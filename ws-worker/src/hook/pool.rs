@@ -8,6 +8,7 @@ mod sparing;
 use crate::clock::unix_seconds;
 use crate::command::SocketId;
 use crate::config::{AppAddress, Scheme, Target};
+use crate::counters::ThreadCounts;
 use crate::handler::{End, Socket};
 use crate::hook::backoff::Random;
 use crate::hook::complaints::{Complaints, Kind};
@@ -48,6 +49,8 @@ pub(crate) struct Pool {
     pub(super) pauses: BinaryHeap<Reverse<(Instant, Key)>>,
     /// The journal, if there is one.
     pub(super) keeping: Option<Box<Keeping>>,
+    /// What this thread counts.
+    pub(super) counts: Arc<ThreadCounts>,
     permits: Arc<[Arc<Permits>]>,
     thread: u8,
     pub(super) apps: Vec<App>,
@@ -97,6 +100,7 @@ impl Pool {
             newcomers: Vec::new(),
             pauses: BinaryHeap::new(),
             keeping: None,
+            counts: process.counters.of_thread(thread),
             permits,
             thread,
             apps: Vec::new(),
@@ -352,6 +356,11 @@ impl Pool {
             memory.subtract(self.charged - held);
         }
         self.charged = held;
+        for (app, waiting) in self.members.waiting.iter().enumerate() {
+            let counts = self.counts.app(app);
+            counts.queued.set(waiting.messages as u64);
+            counts.queued_bytes.set(waiting.bytes as u64);
+        }
     }
 
     /// Returns who has most bytes of messages queued, and how many.
@@ -596,6 +605,10 @@ impl Pool {
         member.wait = Wait::Answer(index);
         let member = &*member;
         connection.answer_by = answer_by;
+        connection.since = turn.now;
+        let counts = self.counts.app(number);
+        counts.begun.add(1);
+        counts.retries.add(u64::from(member.attempt > 1));
         let hooks = &endpoint.hooks;
         connection.begin(key, hooks.max_hook_answer, hooks.keep, |out| {
             let Some(what) = member.due() else { return 0 };
@@ -705,10 +718,13 @@ impl Pool {
         let Some(connection) = self.connections.get_mut(index) else {
             return;
         };
-        if let Some(key) = connection.job.take()
-            && let Some(member) = self.members.get_mut(key)
-        {
-            member.wait = Wait::Nothing;
+        if let Some(key) = connection.job.take() {
+            let counts = self.counts.app(app);
+            counts.ended.add(1);
+            counts.durations.add(turn.now.since(connection.since));
+            if let Some(member) = self.members.get_mut(key) {
+                member.wait = Wait::Nothing;
+            }
         }
         if let Some(own) = self.apps.get_mut(app)
             && reusable

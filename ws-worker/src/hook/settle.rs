@@ -4,6 +4,7 @@
 use crate::clock::unix_seconds;
 use crate::command::{Action, Command, LateDecision, Scope, SocketId};
 use crate::config::Retry;
+use crate::counters::HookResult;
 use crate::handler::{ClosedBy, Socket};
 use crate::hook::complaints::{Escaped, Kind};
 use crate::hook::connection::{Cause, Failure};
@@ -50,6 +51,29 @@ impl Outcome {
     }
 }
 
+impl Outcome {
+    /// Returns its word for the counters.
+    fn result(&self) -> HookResult {
+        match self {
+            Self::Opening(Opening::Accept(..)) | Self::Taken(_) => HookResult::Taken,
+            Self::Opening(Opening::Reject(rejection, _)) if rejection.status >= 500 => {
+                HookResult::Again
+            }
+            Self::Opening(Opening::Reject(..)) | Self::Answered(Verdict::Refused, _) => {
+                HookResult::Refused
+            }
+            Self::Answered(Verdict::Again(_), _) => HookResult::Again,
+            Self::Opening(Opening::Broken(_) | Opening::Misconfigured(_))
+            | Self::Answered(Verdict::Taken | Verdict::Misconfigured, _) => HookResult::Invalid,
+            Self::Failed(failure) | Self::WaitedTooLong(failure) => match failure.cause {
+                Cause::Timeout => HookResult::Timeout,
+                Cause::Connection(_) | Cause::Stale | Cause::Tls(_) => HookResult::Connection,
+                Cause::Fault(_) => HookResult::Invalid,
+            },
+        }
+    }
+}
+
 /// What is due, without what it carries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Due {
@@ -73,6 +97,14 @@ impl Pool {
             Some(What::Closed { .. } | What::Started) => Due::Patient,
             None => return,
         };
+        let event = match due {
+            Due::Handshake => 1,
+            Due::Message => 2,
+            Due::Patient if member.id.is_some() => 3,
+            Due::Patient => 0,
+        };
+        let counts = self.counts.app(member.endpoint.hooks.app);
+        counts.result(event, outcome.result());
         let was_probe = self.judge(turn.now, key, &outcome);
         let Some(member) = self.members.get_mut(key) else {
             return;

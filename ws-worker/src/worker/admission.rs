@@ -100,7 +100,7 @@ impl Worker {
         let counters = &self.process.counters;
         if counters.connections.add(1) > self.process.config.bounds.max_connections {
             counters.connections.subtract(1);
-            counters.refused.one();
+            counters.refuse(crate::counters::CONNECTIONS);
             turn_away(&mut stream);
             return;
         }

@@ -89,10 +89,11 @@ impl Worker {
                 });
                 continue;
             }
+            let payloads = framed.payloads;
             let (joined, frames) = framed.get(variant, &mut self.out);
             counted.queued += 1;
             self.step(entry, |client, cx| {
-                ((), client.write_shared(cx, joined, frames))
+                ((), client.write_shared(cx, joined, frames, payloads))
             });
         }
         self.audience = audience;
@@ -130,6 +131,8 @@ struct FramedBatch<'a> {
     binary: bool,
     /// The longest payload decides whether compression is worth it.
     longest: usize,
+    /// All payloads together.
+    payloads: u64,
     hybi: Option<Framed>,
     hixie: Option<Framed>,
     deflated: Option<Framed>,
@@ -151,7 +154,8 @@ impl<'a> FramedBatch<'a> {
         Self {
             messages,
             binary,
-            longest: lengths.max().unwrap_or_default(),
+            longest: lengths.clone().max().unwrap_or_default(),
+            payloads: lengths.map(|length| length as u64).sum(),
             hybi: None,
             hixie: None,
             deflated: None,

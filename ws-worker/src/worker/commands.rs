@@ -91,7 +91,9 @@ impl Worker {
     ) -> Option<T> {
         let client = self.clients.get_mut(entry)?;
         let mut cx = context!(self);
-        match catch_unwind(AssertUnwindSafe(|| step(client, &mut cx))) {
+        let done = catch_unwind(AssertUnwindSafe(|| step(client, &mut cx)));
+        self.totals.flush(self.counts.route(client.route));
+        match done {
             Ok((value, verdict)) => {
                 self.finish(entry, verdict);
                 Some(value)

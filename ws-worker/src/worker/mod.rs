@@ -6,7 +6,7 @@ use crate::clients::{self, Clients};
 use crate::clock::Tick;
 use crate::command::RouteId;
 use crate::control::Control;
-use crate::counters::Totals;
+use crate::counters::{ThreadCounts, Totals};
 use crate::groups::{Groups, Members};
 use crate::handler::Handler;
 use crate::hook::Pool;
@@ -15,7 +15,7 @@ use crate::mailbox::{Inbox, Mail, Reload};
 use crate::process::Process;
 use crate::random::Random;
 use crate::source::{self, Part, Readiness, Router, Turn};
-use crate::timers::{Entry, Timers};
+use crate::timers::{Armed, Entry, Timers};
 use mio::{Events, Poll};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -32,6 +32,13 @@ const SCRATCH: usize = 64 * 1024;
 const EVENTS: usize = 1024;
 /// How often the budget is looked at while it stops everybody, and how long one client is stopped at most.
 const STARVED_TICK: Duration = Duration::from_millis(50);
+/// How often the loop sees how late it is, while there are messages; otherwise by the clients' deadlines alone.
+const PROBE_TICK: Duration = Duration::from_millis(100);
+/// The entry of the loop's own deadline: no client has this slot.
+const PROBE: Entry = Entry {
+    slot: u32::MAX,
+    generation: u32::MAX,
+};
 /// How often a drain closes its next few sockets.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 
@@ -45,6 +52,7 @@ macro_rules! context {
             router: &mut $self.router,
             handlers: &mut $self.handlers,
             process: &$self.process,
+            counts: &$self.counts,
             totals: &mut $self.totals,
             starved: $self.starved_since.is_some(),
         }
@@ -106,7 +114,11 @@ pub(crate) struct Worker {
     audience: Vec<u32>,
     scratch: Vec<u8>,
     out: Output,
+    counts: Arc<ThreadCounts>,
     totals: Totals,
+    /// The loop's own deadline, by which it sees how late it is, and the messages that had come when it was armed.
+    probe: Armed,
+    probed: u64,
     random: Random,
     spare: Spare,
     /// When accepting may be tried again after descriptors ran out.
@@ -154,6 +166,7 @@ impl Worker {
             acceptor.register(poll.registry(), source::token(Part::Listener, number))?;
         }
         let now = process.clock.now();
+        let counts = process.counters.of_thread(router.thread);
         let has_hooks = reload::has_hooks(&process.config);
         let members = process
             .config
@@ -186,7 +199,10 @@ impl Worker {
             audience: Vec::new(),
             scratch: vec![0; SCRATCH],
             out: Output::with_capacity(16 * 1024),
+            counts,
             totals: Totals::default(),
+            probe: Armed::NEVER,
+            probed: 0,
             random: Random::new(),
             spare,
             accept_at: None,
@@ -222,7 +238,6 @@ impl Worker {
                 self.serve_due();
             }
             let is_over = self.has_errands() && self.do_errands();
-            self.totals.flush(&self.process.counters);
             if self.is_watched {
                 self.show_signs_of_life(is_over);
             }
@@ -390,6 +405,9 @@ impl Worker {
     /// Serves those whose deadline may have come.
     #[inline(never)]
     fn serve_due(&mut self) {
+        if let Some(earliest) = self.timers.poll_timeout() {
+            self.counts.lag.add(self.now.since(earliest));
+        }
         let mut due = std::mem::take(&mut self.due);
         self.timers.take_due(self.now, &mut due);
         for entry in due.drain(..) {
@@ -401,6 +419,12 @@ impl Worker {
             }
         }
         self.due = due;
+        self.timers.disarm(&mut self.probe);
+        let messages = self.counts.messages_in();
+        if std::mem::replace(&mut self.probed, messages) != messages {
+            let deadline = Some(self.now + PROBE_TICK);
+            self.timers.arm(PROBE, &mut self.probe, deadline);
+        }
     }
 
     /// Serves one client: bytes in, time, bytes out, next deadline. A panic costs that client.
@@ -414,7 +438,9 @@ impl Worker {
             self.starved_since = Some(self.now);
         }
         let mut cx = context!(self);
-        let verdict = match catch_unwind(AssertUnwindSafe(|| client.serve(&mut cx))) {
+        let served = catch_unwind(AssertUnwindSafe(|| client.serve(&mut cx)));
+        self.totals.flush(self.counts.route(client.route));
+        let verdict = match served {
             Ok(Verdict::Stays) if client.flags.calm && client.is_calm() => {
                 debug_assert!(self.out.is_empty(), "the next client would hear it");
                 return; // An open client had its turn, and nothing but its messages has changed.
