@@ -261,7 +261,8 @@ def test_a_restarted_worker_is_found_again_with_growing_pauses_of_random_length(
         };
         WebSocket.prototype.send = Native.prototype.send;""")
     (worker,) = workers.started
-    os.kill(worker.pid, signal.SIGKILL)
+    worker.child.kill()
+    worker.child.wait()  # Its port is free for the next one.
     chat.wait_for_text("#state", "再接続します")
     assert chat.run("return socket.readyState") == 0
     wait_for(lambda: chat.run("return tries.length") >= 6, "three tries")

@@ -330,7 +330,8 @@ def test_a_restart_ends_open_sockets_and_new_ones_come(worker, script, tmp_path,
 def test_a_killed_worker_is_seen_at_once_and_found_again(worker, workers, tmp_path, which):
     with proxies.front(proxies.named(which), tmp_path) as front:
         clients = opened(front, "/ws/alive")
-        os.kill(worker.pid, signal.SIGKILL)
+        worker.child.kill()
+        worker.child.wait()  # Its port is free for the next one.
         for client in clients:
             while not isinstance(client.receive(3), Closed):
                 pass
