@@ -20,7 +20,9 @@ def run(*command, **options):
 
 def build(folder, *arguments):
     """A package of the binary under test, without building that again."""
-    return run("cargo", "deb", "-p", "ws-worker", "--no-build", "-o", folder, *arguments, cwd=ROOT).split()[-1]
+    made = run("cargo", "deb", "-p", "ws-worker", "--no-build", "-o", folder, *arguments, cwd=ROOT).split()
+    (package,) = [path for path in made if path.endswith(".deb")]
+    return package
 
 
 @pytest.fixture(scope="module")
