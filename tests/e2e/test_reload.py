@@ -319,16 +319,22 @@ def test_bounds_of_the_process_hold_for_who_comes(start):
     assert echoes(worker.open())
 
 
+def refused(worker):
+    """What is logged at the level debug alone."""
+    with pytest.raises(Refused):
+        worker.open("/nowhere")
+
+
 def test_the_log_level_changes(start):
     worker = start()
-    worker.open().close()
+    refused(worker)
     worker.change(ECHO, top='log_level = "debug"')
-    worker.open().close()
-    worker.wait('"level":"DEBUG".*"message":"closed"')
+    refused(worker)
+    worker.wait('"level":"DEBUG".*"message":"handshake refused"')
     # At this level nobody hears that it is reloaded, but that something needs a start.
     worker.write(ECHO, top='log_level = "warn"\nthreads = 7')
     worker.reload("threads: changed in the file")
-    worker.open().close()
+    refused(worker)
     worker.write("nonsense")
     worker.reload("nothing was reloaded")
     assert "DEBUG" not in "".join(worker.worker.lines[worker.done - 1:])
@@ -340,6 +346,7 @@ def test_a_flag_wins_over_the_file_after_a_reload_too(start):
     client = worker.open()
     client.send("x" * 5000)
     assert client.receive().code == 1009
+    refused(worker)
     assert "DEBUG" not in worker.worker.log
 
 

@@ -114,7 +114,7 @@ pub(crate) struct Check {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct Log {
-    /// What is logged, to stderr [default: the file's log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely
+    /// What is logged [default: the file's log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely
     #[arg(
         long,
         global = true,
@@ -123,7 +123,7 @@ pub(crate) struct Log {
         hide_possible_values = true
     )]
     log_level: Option<Level>,
-    /// text or json [default: text on a terminal, json elsewhere]
+    /// text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]
     #[arg(
         long,
         global = true,
@@ -147,6 +147,7 @@ enum Level {
 enum LogFormat {
     Text,
     Json,
+    Journal,
 }
 
 impl Log {
@@ -165,6 +166,7 @@ impl Log {
         self.log_format.map(|format| match format {
             LogFormat::Text => Format::Text,
             LogFormat::Json => Format::Json,
+            LogFormat::Journal => Format::Journal,
         })
     }
 }

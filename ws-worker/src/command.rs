@@ -3,6 +3,9 @@
 
 pub use crate::config::RouteId;
 
+use crate::config::Changes;
+use crate::reload::ReloadError;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fmt;
@@ -236,6 +239,8 @@ pub enum Outcome {
     Listed(Vec<SocketInfo>),
     /// Of [`Action::Inspect`].
     Inspected(Option<Box<SocketInfo>>),
+    /// Of a reload that the control API asked for.
+    Reloaded(Box<Result<Changes, ReloadError>>),
 }
 
 /// What came of one send.

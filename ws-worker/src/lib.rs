@@ -17,6 +17,7 @@ mod tls;
 // Floor 1: the vocabulary and the parts of a turn.
 mod breaker;
 pub mod command;
+mod ends;
 mod forwarded;
 mod groups;
 mod handle;
@@ -24,6 +25,7 @@ mod journal;
 mod mailbox;
 mod metrics;
 mod outbound;
+mod overview;
 mod permits;
 mod process;
 mod proxy_protocol;

@@ -3,9 +3,11 @@
 use crate::config::{Address, Config, Target};
 use std::fmt;
 use std::io::IsTerminal as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::reload::Handle;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::reload;
 
 /// The variable whose filter overrules `--log-level`: `info,ws_worker::hook=debug`.
 pub const FILTER_VARIABLE: &str = "WS_WORKER_LOG";
@@ -17,6 +19,8 @@ pub enum Format {
     Text,
     /// One JSON object a line: what everything else gets.
     Json,
+    /// Fields of the system's journal, each line's own: what systemd gets that has bound stderr to it.
+    Journal,
 }
 
 /// A filter that cannot be read, or a log that somebody else has started.
@@ -31,10 +35,11 @@ impl fmt::Display for LogError {
 
 impl std::error::Error for LogError {}
 
-/// Starts the log on stderr, once a process. Without a format a terminal decides.
+/// Starts the log, once a process. Without a format a terminal gets text, the journal its fields, everything else JSON.
 ///
 /// # Errors
-/// The operator's: `WS_WORKER_LOG` holds no filter. The caller's: a log has already been started.
+/// The operator's: `WS_WORKER_LOG` holds no filter, or there is no journal where one is wanted. The caller's: a log has already
+/// been started.
 pub fn start(level: tracing::Level, format: Option<Format>) -> Result<(), LogError> {
     let (filter, is_fixed) = match std::env::var(FILTER_VARIABLE) {
         Ok(text) if !text.is_empty() => {
@@ -47,26 +52,36 @@ pub fn start(level: tracing::Level, format: Option<Format>) -> Result<(), LogErr
     };
     let terminal = std::io::stderr().is_terminal();
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, handle) = reload::Layer::new(filter);
+    let log = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false);
-    let started = match format.unwrap_or(if terminal { Format::Text } else { Format::Json }) {
-        Format::Text => {
-            let lines = lines.with_ansi(terminal && !plain).with_filter_reloading();
-            let handle = lines.reload_handle();
-            lines.try_init().map(|()| setter(handle))
-        }
-        Format::Json => {
-            let lines = lines.json().flatten_event(true).with_filter_reloading();
-            let handle = lines.reload_handle();
-            lines.try_init().map(|()| setter(handle))
-        }
+    let journal = match format {
+        None if !terminal && is_the_journal() => tracing_journald::layer().ok(),
+        Some(Format::Journal) => Some(
+            tracing_journald::layer()
+                .map_err(|error| LogError(format!("the journal cannot be reached: {error}")))?,
+        ),
+        Some(Format::Text | Format::Json) | None => None,
     };
-    let setter = started.map_err(|error| LogError(error.to_string()))?;
+    let started = if let Some(journal) = journal {
+        let journal = journal
+            .with_syslog_identifier("ws-worker".to_owned())
+            .with_field_prefix(Some("WS".to_owned()));
+        log.with(journal).try_init()
+    } else if format == Some(Format::Text) || (format.is_none() && terminal) {
+        log.with(lines.with_ansi(terminal && !plain)).try_init()
+    } else {
+        log.with(lines.json().flatten_event(true)).try_init()
+    };
+    started.map_err(|error| LogError(error.to_string()))?;
     if !is_fixed {
         // A process starts its log once; `try_init` has said so.
-        let _ = LEVEL.set(setter);
+        let _ = LEVEL.set(Box::new(move |level: tracing::Level| {
+            // It fails only when there is no log any more.
+            let _ = handle.reload(EnvFilter::new(level.as_str()));
+        }));
     }
     Ok(())
 }
@@ -76,18 +91,20 @@ type Setter = Box<dyn Fn(tracing::Level) + Send + Sync>;
 /// Sets another filter. Empty where `WS_WORKER_LOG` decides what is logged.
 static LEVEL: OnceLock<Setter> = OnceLock::new();
 
-fn setter<S: 'static>(handle: Handle<EnvFilter, S>) -> Setter {
-    Box::new(move |level| {
-        // It fails only when there is no log any more.
-        let _ = handle.reload(EnvFilter::new(level.as_str()));
-    })
-}
-
 /// Logs from another level on, unless `WS_WORKER_LOG` decides.
 pub fn set_level(level: tracing::Level) {
     if let Some(set) = LEVEL.get() {
         set(level);
     }
+}
+
+/// Returns whether stderr is the stream that systemd has opened to the journal: a redirected one is not. [systemd.exec(5)]
+fn is_the_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let is_it = |stderr: std::fs::Metadata| format!("{}:{}", stderr.dev(), stderr.ino()) == stream;
+    std::fs::metadata("/proc/self/fd/2").is_ok_and(is_it)
 }
 
 /// Logs where the worker listens, once it does; `local` is the address as the system gave it (port 0 has become one).

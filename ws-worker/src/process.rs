@@ -5,6 +5,7 @@ use crate::breaker::Breaker;
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::ends::Ends;
 use crate::reload::Reloader;
 use crate::service::Service;
 use base64::Engine as _;
@@ -41,6 +42,8 @@ impl std::ops::Deref for Process {
 pub(crate) struct Shared {
     /// What is counted.
     pub(crate) counters: Counters,
+    /// How connections ended.
+    pub(crate) ends: Ends,
     /// One start for all threads.
     pub(crate) clock: Clock,
     /// When this life began, in seconds since 1970.
@@ -75,6 +78,7 @@ impl Process {
         let [a, b, c, ..] = boot;
         let shared = Shared {
             counters: Counters::new(config.threads),
+            ends: Ends::default(),
             clock: Clock::start(),
             started: clock::unix_seconds(),
             boot: URL_SAFE_NO_PAD.encode(boot),

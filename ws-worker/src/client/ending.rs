@@ -1,7 +1,10 @@
 //! How a client ends, in which words its handler hears of it, and by whom.
 
 use super::{Client, Context, Phase, Share, Verdict};
+use crate::clock::unix_seconds;
+use crate::ends::{About, Ended};
 use crate::handler::{ClosedBy, End};
+use std::time::Duration;
 use ws_proto::{Cause, CloseCode, Version};
 
 #[derive(Debug)]
@@ -111,7 +114,6 @@ impl Client {
                 by: ClosedBy::Worker,
             },
         };
-        tracing::debug!(version = version.name(), clean = end.clean, code = end.code.map(CloseCode::get), by = end.by.name(), cause = ?closed.cause, "closed");
         self.tell(cx, &end);
         if matches!(closed.cause, Cause::PongMissed | Cause::CloseTimeout) {
             self.flags.broken = true; // Nobody is there to read on, or to wait for any longer.
@@ -121,7 +123,6 @@ impl Client {
     /// Ends an open socket without a closing handshake.
     pub(super) fn drop_open(&mut self, cx: &mut Context<'_>, why: Drop) {
         let (code, reason) = why.words();
-        tracing::debug!(reason, "dropped");
         if let Phase::Open(connection) = &mut self.phase {
             connection.handle_eof(cx.now); // Whoever is told can send nothing any more.
         }
@@ -141,9 +142,31 @@ impl Client {
         if let Phase::Open(connection) = &self.phase
             && std::mem::take(&mut self.flags.opened)
         {
-            cx.counts.route(self.route).closed(connection.version());
+            let version = connection.version();
+            cx.counts.route(self.route).closed(version);
             let code = end.code.map(CloseCode::get);
             cx.process.counters.end(end.by as usize, code);
+            let has_pinged = self.round_trip != u32::MAX;
+            let id = self.id(cx);
+            let cold = self.cold.as_mut();
+            let ended = Ended {
+                id,
+                route: self.route,
+                version,
+                about: cold.map_or_else(About::default, |cold| std::mem::take(&mut cold.about)),
+                at: unix_seconds(),
+                lasted: cx.now.since(self.since),
+                messages_in: u64::from(self.messages_in),
+                bytes_in: self.bytes_in,
+                messages_out: u64::from(self.messages_out),
+                bytes_out: self.bytes_out,
+                code,
+                reason: end.reason.to_owned(),
+                by: end.by.name(),
+                clean: end.clean,
+                round_trip: has_pinged.then(|| Duration::from_millis(self.round_trip.into())),
+            };
+            cx.process.ends.note(cx.now, ended, &cx.process.config);
         }
         self.lend(cx, |socket, handler| handler.on_close(socket, end));
         self.return_context(cx.process); // The connection has forgotten already.

@@ -4,6 +4,7 @@ use super::{Client, Context, Phase, Share, Verdict, route};
 use crate::command::{Command, LateDecision};
 use crate::counters;
 use crate::handler::{Accept, ClosedBy, Decision, End};
+use crate::log::escaped;
 use std::sync::Arc;
 use ws_proto::{CloseCode, Refusal};
 
@@ -129,6 +130,7 @@ impl Client {
         self.phase = Phase::Open(connection);
         self.cold = cold;
         self.flags.opened = true;
+        self.since = cx.now;
         self.lend(cx, |socket, handler| handler.on_open(socket));
         let kept = kept.into_iter();
         cx.router.own.extend(kept.map(|action| Command {
@@ -143,7 +145,17 @@ impl Client {
             return;
         };
         cx.process.counters.refuse(refusal.name());
-        tracing::debug!(refusal = refusal.name(), "handshake refused");
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let about = opening.about();
+            tracing::debug!(
+                refusal = refusal.name(),
+                path = about.path(),
+                peer = escaped(about.peer()).to_string(),
+                origin = about.origin().map(|text| escaped(text).to_string()),
+                request = about.request().map(|text| escaped(text).to_string()),
+                "handshake refused"
+            );
+        }
         if !opening.serve_page(refusal, &cx.process.config, cx.out) {
             opening.refuse(refusal, None, dice, cx.out);
         }

@@ -72,6 +72,10 @@ pub(crate) struct Client {
     bytes_out: u64,
     messages_in: u32,
     messages_out: u32,
+    /// Of the last ping, in milliseconds; the largest number if there was none.
+    round_trip: u32,
+    /// Since when it is open.
+    since: Instant,
     pub(crate) route: RouteId,
     /// Place among the route's members, while open.
     pub(crate) place: Option<u32>,
@@ -165,6 +169,8 @@ impl Client {
             bytes_out: 0,
             messages_in: 0,
             messages_out: 0,
+            round_trip: u32::MAX,
+            since: Instant::at(0),
             route: RouteId(0),
             place: None,
             counted_peer: None,
@@ -466,6 +472,7 @@ impl Client {
             }
             Some(Event::Pong(round_trip)) => {
                 cx.counts.round_trip.add(round_trip);
+                self.round_trip = u32::try_from(round_trip.as_millis()).unwrap_or(u32::MAX);
                 self.lend(cx, |socket, handler| handler.on_pong(socket, round_trip));
             }
             Some(_) | None => {}
@@ -672,6 +679,7 @@ impl Client {
 
     pub(crate) fn info(&self, id: SocketId) -> SocketInfo {
         let cold = self.cold.as_deref();
+        let about = cold.map(|cold| &cold.about);
         SocketInfo {
             id,
             route: self.route,
@@ -679,10 +687,10 @@ impl Client {
                 Phase::Open(connection) => connection.version(),
                 Phase::Opening(_) | Phase::Lingering { .. } => Version::Rfc6455,
             },
-            peer: cold.map_or_else(String::new, |cold| cold.peer.clone()),
-            resource: cold.map_or_else(String::new, |cold| cold.resource.clone()),
-            origin: cold.and_then(|cold| cold.origin.clone()),
-            protocol: cold.and_then(|cold| cold.protocol.clone()),
+            peer: about.map_or_else(String::new, |about| about.peer().to_owned()),
+            resource: about.map_or_else(String::new, |about| about.resource().to_owned()),
+            origin: about.and_then(|about| Some(about.origin()?.to_owned())),
+            protocol: about.and_then(|about| Some(about.protocol()?.to_owned())),
             groups: cold.map_or_else(Vec::new, |cold| {
                 cold.groups
                     .iter()

@@ -4,6 +4,7 @@
 use crate::clock;
 use crate::command::{Action, RouteId, Sent, SocketId};
 use crate::config::{Config, Target, origin_allowed};
+use crate::ends::{self, About};
 use crate::forwarded::{Forwarded, Peer, forwarded};
 use crate::handler::{Accept, Connecting, Decision, Handler};
 use crate::process::Process;
@@ -19,10 +20,7 @@ use ws_proto::{
 #[derive(Debug, Default)]
 pub(crate) struct Cold {
     pub(crate) since: u64,
-    pub(crate) peer: String,
-    pub(crate) resource: String,
-    pub(crate) origin: Option<String>,
-    pub(crate) protocol: Option<String>,
+    pub(crate) about: About,
     /// Names and places.
     pub(crate) groups: Vec<(Arc<str>, u32)>,
     pub(crate) meta: Vec<(Arc<str>, Arc<str>)>,
@@ -295,7 +293,8 @@ impl Opening {
         process: &Process,
     ) -> (Option<Connection>, Option<Box<Cold>>) {
         self.uncount(process);
-        let keeps = process.config.control.is_some()
+        let keeps = ends::are_logged()
+            || process.config.control.is_some()
             || matches!(
                 process
                     .config
@@ -305,22 +304,31 @@ impl Opening {
                 Some(Target::Hooks(_))
             );
         let cold = keeps.then(|| {
-            let request = self.handshake.request();
             Box::new(Cold {
                 since: clock::unix_seconds(),
-                peer: self
-                    .forwarded
-                    .take()
-                    .map_or_else(String::new, |forwarded| forwarded.peer),
-                resource: request.map_or_else(String::new, |request| request.target().to_owned()),
-                origin: request
-                    .and_then(|request| request.origin())
-                    .map(str::to_owned),
-                protocol: self.protocol.take(),
+                about: self.about(),
                 ..Cold::default()
             })
         });
         (self.handshake.into_connection(now), cold)
+    }
+
+    /// Keeps what is known of the client.
+    pub(crate) fn about(&self) -> About {
+        let request = self.handshake.request();
+        let id = request.and_then(|request| {
+            let mut headers = request.headers();
+            let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-request-id"))?;
+            std::str::from_utf8(value).ok()
+        });
+        let peer = self.forwarded.as_ref();
+        About::new([
+            peer.map(|forwarded| forwarded.peer.as_str()),
+            request.map(|request| request.target()),
+            request.and_then(|request| request.origin()),
+            self.protocol.as_deref(),
+            id,
+        ])
     }
 
     pub(crate) fn counted_peer(&self) -> Option<IpAddr> {

@@ -1,17 +1,18 @@
 //! The calls of the control API: request → call → commands, outcomes → answer. Pure; knows no socket, no bytes and no clock.
 
-use super::http::{Answer, Head, Length, Method, decode};
+use super::http::{Answer, Head, Kind, Length, Method, decode};
 use crate::command::{
     Action, Broadcast, Counted, Found, ListQuery, Outcome, RouteId, Scope, Sent, SocketId,
     SocketInfo, is_group_name,
 };
-use crate::config::{Config, Route, Target};
+use crate::config::{Changes, Config, Route, Target};
 use crate::metrics;
+use crate::overview::{self, Overview};
 use crate::process::Process;
+use crate::reload::ReloadError;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use ws_proto::{CloseCode, Message};
 
 const PAGE: usize = 100;
@@ -29,6 +30,11 @@ pub(super) enum Call {
     Health,
     Ready,
     Metrics,
+    Status,
+    /// The same for people.
+    Page,
+    Drain,
+    Reload,
     /// One message to these sockets, no two alike.
     Send {
         ids: Vec<SocketId>,
@@ -72,7 +78,14 @@ pub(super) fn call(head: &Head, config: &Config) -> Result<Call, Answer> {
         (["healthz"], _) if is_get => Call::Health,
         (["readyz"], _) if is_get => Call::Ready,
         (["metrics"], _) if is_get => Call::Metrics,
-        (["healthz" | "readyz" | "metrics"], _) => return Err(not_allowed("GET, HEAD")),
+        (["status"], _) if is_get => Call::Status,
+        ([""], _) if is_get => Call::Page,
+        (["drain"], Method::Post) => Call::Drain,
+        (["reload"], Method::Post) => Call::Reload,
+        (["drain" | "reload"], _) => return Err(not_allowed("POST")),
+        (["healthz" | "readyz" | "metrics" | "status" | ""], _) => {
+            return Err(not_allowed("GET, HEAD"));
+        }
         (["sockets"], _) if is_get => Call::List(list(&mut query, config)?),
         (["sockets"], Method::Post) => many(&mut query)?,
         (["sockets"], _) => return Err(not_allowed("GET, HEAD, POST")),
@@ -315,6 +328,10 @@ impl Call {
             Self::Health
             | Self::Ready
             | Self::Metrics
+            | Self::Status
+            | Self::Page
+            | Self::Drain
+            | Self::Reload
             | Self::Join(..)
             | Self::Leave(..)
             | Self::Close(..)
@@ -336,7 +353,12 @@ impl Call {
         Ok(match self {
             Self::Health => return Err(Answer::json(200, r#"{"status":"alive"}"#)),
             Self::Ready => return Err(ready(process)),
-            Self::Metrics => return Err(Answer::text(metrics::render(process))),
+            Self::Metrics => return Err(Answer::of(Kind::Metrics, metrics::render(process))),
+            Self::Status => return Err(encode(&Overview::of(process))),
+            // These are for whoever holds the loop's things.
+            Self::Page | Self::Drain | Self::Reload => {
+                return Err(Answer::error(500, "not asked here"));
+            }
             Self::Send {
                 ids,
                 strangers,
@@ -403,15 +425,15 @@ fn message(binary: bool, body: Vec<u8>) -> Result<Arc<Broadcast>, Answer> {
 }
 
 fn ready(process: &Process) -> Answer {
-    if process.draining.load(Ordering::Relaxed) {
-        Answer::error(503, "draining")
-    } else if process.starting.load(Ordering::Relaxed) {
-        Answer::error(503, "starting")
-    } else if process.counters.memory.get() > process.config.bounds.memory / 4 * 3 {
-        Answer::error(503, "over budget")
-    } else {
-        Answer::json(200, r#"{"status":"ready"}"#)
+    match overview::state(process) {
+        "ready" => Answer::json(200, r#"{"status":"ready"}"#),
+        why => Answer::error(503, why),
     }
+}
+
+/// Returns whether a target is the status page, which browsers may ask for.
+pub(super) fn is_page(head: &Head) -> bool {
+    head.target == "/" && matches!(head.method, Method::Get | Method::Head)
 }
 
 /// What has been asked, and what has come of it so far.
@@ -433,6 +455,7 @@ pub(super) enum Question {
         sockets: Vec<SocketInfo>,
     },
     Inspect(Option<Box<SocketInfo>>),
+    Reload(Option<Box<Result<Changes, ReloadError>>>),
 }
 
 impl Question {
@@ -448,6 +471,7 @@ impl Question {
             (Self::Find { found, .. }, Outcome::Found(word)) => *found = word,
             (Self::List { sockets, .. }, Outcome::Listed(more)) => sockets.extend(more),
             (Self::Inspect(info), Outcome::Inspected(found)) => *info = found,
+            (Self::Reload(result), Outcome::Reloaded(found)) => *result = Some(found),
             _ => {}
         }
     }
@@ -494,9 +518,32 @@ impl Question {
             },
             Self::List { limit, sockets } => page(limit, &sockets, config),
             Self::Inspect(None) => gone(),
+            Self::Reload(None) => Answer::error(503, "nothing is known of the reload"),
+            Self::Reload(Some(result)) => reloaded(&result),
             Self::Inspect(Some(info)) => encode(&Info::new(&info, config)),
         }
     }
+}
+
+fn reloaded(result: &Result<Changes, ReloadError>) -> Answer {
+    let error = match result {
+        Ok(changes) => {
+            return encode(&Reloaded {
+                added: &changes.added,
+                removed: &changes.removed,
+                at_next_start: &changes.at_next_start,
+                warnings: &changes.warnings,
+            });
+        }
+        Err(error) => error,
+    };
+    let status = match error {
+        ReloadError::Busy => 429,
+        ReloadError::Stopping => 503,
+        ReloadError::NoSource | ReloadError::Config(_) => 409,
+    };
+    let text = error.to_string();
+    Answer::json(status, serde_json::json!({ "error": text }).to_string())
 }
 
 /// Merges what the threads found, in the order of the ids' text, and cuts a page off.
@@ -549,6 +596,14 @@ struct SentMany {
     gone: Vec<String>,
     full: Vec<String>,
     unsupported: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Reloaded<'a> {
+    added: &'a [String],
+    removed: &'a [String],
+    at_next_start: &'a [&'static str],
+    warnings: &'a [String],
 }
 
 #[derive(Serialize)]

@@ -3,9 +3,13 @@
 
 use super::api::{self, Call, Question};
 use super::guard::Guard;
-use super::http::{self, Answer, Body, Head, Method, Scan};
+use super::http::{self, Answer, Body, Head, Kind, Method, Scan};
+use super::page::{self, Look};
 use crate::command::{Command, Outcome, Ticket};
 use crate::counters::Gauge;
+use crate::handle::Handle;
+use crate::mailbox::Mail;
+use crate::overview::Overview;
 use crate::process::Process;
 use crate::source::{Readiness, Turn};
 use crate::stream::Stream;
@@ -21,6 +25,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Until all threads have said what came of a command.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until a reload is over: files and names are asked for.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Until an answer is taken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two requests.
@@ -41,11 +47,29 @@ pub(super) struct Shared {
     pub(super) guard: Guard,
     /// Questions asked so far.
     pub(super) asked: u64,
+    /// What the status page last said, so that it can tell rates.
+    pub(super) look: Option<Look>,
     /// Every answer is the last of its connection.
     pub(super) stopping: bool,
 }
 
 impl Shared {
+    /// Writes the status page. Rates are since an earlier look, if that was not too short ago to tell.
+    fn page(&mut self, now: Instant) -> Answer {
+        let status = Overview::of(&self.process);
+        let milliseconds = now.as_millis();
+        let body = page::render(&status, milliseconds, self.look.as_ref());
+        let is_old = self.look.is_none_or(|look| look.at + 1_000 <= milliseconds);
+        if is_old {
+            self.look = Some(Look {
+                at: milliseconds,
+                messages: status.messages,
+                accepted: status.handshakes.accepted,
+            });
+        }
+        Answer::of(Kind::Page, body)
+    }
+
     /// Above 90 % of the budget no body is read; the loop does the same with its clients.
     fn is_over_budget(&self) -> bool {
         let memory = self.process.config.bounds.memory;
@@ -376,12 +400,13 @@ impl Connection {
         shared: &mut Shared,
         head: &Head,
     ) -> Result<(Call, Body), Answer> {
-        if head.browser {
+        let is_page = api::is_page(head);
+        if head.browser && !(is_page && head.visit) {
             return Err(Answer::error(403, "this is not for browsers"));
         }
         if !api::is_public(&head.target) {
             let shown = head.authorization.as_deref();
-            shared.guard.admit(now, self.peer, shown)?;
+            shared.guard.admit(now, self.peer, shown, is_page)?;
             self.standing = Standing::Known;
         }
         let config = &shared.process.config;
@@ -407,6 +432,18 @@ impl Connection {
         let State::Body { call, binary, body } = self.take_state() else {
             return;
         };
+        if matches!(call, Call::Page) {
+            let answer = shared.page(turn.now);
+            return self.answer(turn.now, shared, &answer);
+        }
+        if matches!(call, Call::Reload) {
+            return self.reload(turn, shared, slot);
+        }
+        if matches!(call, Call::Drain) {
+            tracing::info!("stopping: the control API asked for it");
+            Handle::of(turn.router).stop();
+            return self.answer(turn.now, shared, &Answer::json(202, "{}"));
+        }
         match call.ask(binary, body.into_bytes(), &shared.process) {
             Err(answer) => self.answer(turn.now, shared, &answer),
             // Mail that nobody takes: no more is put on the heap, or a caller with patience could.
@@ -431,6 +468,30 @@ impl Connection {
                 };
             }
         }
+    }
+
+    /// Has the configuration read on a thread of its own, which brings the outcome by mail.
+    fn reload(&mut self, turn: &mut Turn<'_>, shared: &mut Shared, slot: usize) {
+        shared.asked = shared.asked.wrapping_add(1);
+        let number = super::ticket_number(shared.asked, slot);
+        let thread = turn.router.thread;
+        let ticket = Ticket { thread, number };
+        let mailbox = turn.router.mailboxes.get(usize::from(thread)).cloned();
+        let started = Handle::of(turn.router).reload_then(move |result| {
+            if let Some(mailbox) = mailbox {
+                mailbox.post(Mail::Outcome(ticket, Outcome::Reloaded(Box::new(result))));
+            }
+        });
+        if started.is_err() {
+            let answer = Answer::error(503, "there is no thread to be had for it");
+            return self.answer(turn.now, shared, &answer);
+        }
+        self.deadline = turn.now + RELOAD_TIMEOUT;
+        self.state = State::Asking {
+            question: Question::Reload(None),
+            number,
+            left: 1,
+        };
     }
 
     fn answer(&mut self, now: Instant, shared: &Shared, answer: &Answer) {

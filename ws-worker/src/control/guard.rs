@@ -2,6 +2,8 @@
 
 use super::http::Answer;
 use crate::config::Secret;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv6Addr};
@@ -51,6 +53,7 @@ impl Guard {
         now: Instant,
         peer: Option<IpAddr>,
         authorization: Option<&[u8]>,
+        takes_basic: bool,
     ) -> Result<(), Answer> {
         let Some(token) = &self.token else {
             return Ok(());
@@ -68,10 +71,17 @@ impl Guard {
         {
             return Err(Answer::error(429, "too many wrong tokens").with("Retry-After", "1"));
         }
+        let scheme = if takes_basic {
+            r#"Basic realm="ws-worker: any name, the token as password", charset="UTF-8""#
+        } else {
+            "Bearer"
+        };
         let refused =
-            Answer::error(401, "the token is missing or wrong").with("WWW-Authenticate", "Bearer");
+            Answer::error(401, "the token is missing or wrong").with("WWW-Authenticate", scheme);
         // No token is no guess.
-        let shown = authorization.and_then(bearer).ok_or(refused.clone())?;
+        let password = authorization.filter(|_| takes_basic).and_then(basic);
+        let shown = authorization.and_then(bearer).or(password.as_deref());
+        let shown = shown.ok_or(refused.clone())?;
         if same(&Sha256::digest(shown).into(), token) {
             return Ok(());
         }
@@ -105,6 +115,17 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
         .then(|| token.trim_ascii())
 }
 
+/// Takes the password out of `Basic <base64>`: what a browser can show. [RFC 7617, 2]
+fn basic(value: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, encoded) = value.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let pair = STANDARD.decode(encoded.trim_ascii()).ok()?;
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    pair.get(colon + 1..).map(<[u8]>::to_vec)
+}
+
 /// Compares without an early exit. Digests, so that neither length nor content of the token shows in the time.
 fn same(one: &[u8; 32], other: &[u8; 32]) -> bool {
     let difference = one
@@ -132,7 +153,7 @@ mod tests {
 
     fn status(guard: &mut Guard, millis: u64, peer: &str, shown: &str) -> u16 {
         let peer = Some(peer.parse().unwrap());
-        match guard.admit(Instant::at(millis), peer, Some(shown.as_bytes())) {
+        match guard.admit(Instant::at(millis), peer, Some(shown.as_bytes()), false) {
             Ok(()) => 200,
             Err(answer) => answer.status,
         }
@@ -157,13 +178,42 @@ mod tests {
                 "{shown:?}"
             );
         }
-        let answer = guard().admit(Instant::at(0), None, None).unwrap_err();
+        let answer = guard()
+            .admit(Instant::at(0), None, None, false)
+            .unwrap_err();
         assert_eq!(answer.header, Some(("WWW-Authenticate", "Bearer")));
     }
 
     #[test]
+    fn a_browser_may_show_the_token_as_a_password_where_that_is_taken() {
+        for (shown, expected) in [
+            ("Basic YW55Ym9keTpvcGVuIHNlc2FtZQ==", true), // anybody:open sesame
+            ("basic OnI6b3BlbiBzZXNhbWU=", false),        // :r:open sesame
+            ("Basic b3BlbiBzZXNhbWU=", false),            // no name
+            ("Basic !", false),
+            ("Bearer open sesame", true),
+        ] {
+            let shown = Some(shown.as_bytes());
+            let result = guard().admit(Instant::at(0), None, shown, true);
+            assert_eq!(result.is_ok(), expected, "{shown:?}");
+        }
+        assert_eq!(
+            status(
+                &mut guard(),
+                0,
+                "192.0.2.1",
+                "Basic YW55Ym9keTpvcGVuIHNlc2FtZQ=="
+            ),
+            401
+        );
+    }
+
+    #[test]
     fn without_a_token_the_file_mode_is_the_permission() {
-        assert_eq!(Guard::new(None).admit(Instant::at(0), None, None), Ok(()));
+        assert_eq!(
+            Guard::new(None).admit(Instant::at(0), None, None, false),
+            Ok(())
+        );
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(super) struct Head {
     pub(super) encoded: bool,
     /// A browser sends it: `Origin` or `Sec-Fetch-Site` is there.
     pub(super) browser: bool,
+    /// And it is a person who opens the address: no `Origin`, and no other site has sent him.
+    pub(super) visit: bool,
     pub(super) expects_continue: bool,
     pub(super) keep_alive: bool,
 }
@@ -66,6 +68,8 @@ pub(super) enum Kind {
     Json,
     /// The Prometheus text format.
     Metrics,
+    /// The status page.
+    Page,
 }
 
 impl Kind {
@@ -73,6 +77,7 @@ impl Kind {
         match self {
             Self::Json => "application/json",
             Self::Metrics => "text/plain; version=0.0.4; charset=utf-8",
+            Self::Page => "text/html; charset=utf-8",
         }
     }
 }
@@ -99,9 +104,9 @@ impl Answer {
         }
     }
 
-    pub(super) fn text(body: String) -> Self {
+    pub(super) fn of(kind: Kind, body: String) -> Self {
         Self {
-            kind: Kind::Metrics,
+            kind,
             ..Self::json(200, body)
         }
     }
@@ -147,6 +152,13 @@ impl Answer {
             out.extend_from_slice(head.as_bytes());
         }
         out.extend_from_slice(b"Cache-Control: no-store\r\n");
+        if self.kind == Kind::Page {
+            let policy = &*super::page::POLICY;
+            let lines = format!(
+                "Content-Security-Policy: {policy}\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
+            );
+            out.extend_from_slice(lines.as_bytes());
+        }
         if let Some((name, value)) = self.header {
             out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
@@ -296,6 +308,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Head, Answer> {
         binary,
         encoded: fields.encoded,
         browser: fields.browser,
+        visit: fields.visit && !fields.origin,
         expects_continue,
         keep_alive: minor == 1 && !fields.close,
     })
@@ -314,6 +327,8 @@ struct Fields<'a> {
     expect: Option<&'a [u8]>,
     encoded: bool,
     browser: bool,
+    visit: bool,
+    origin: bool,
     close: bool,
 }
 
@@ -333,7 +348,11 @@ impl<'a> Fields<'a> {
                 other => {
                     match other {
                         "content-encoding" => fields.encoded = true,
-                        "origin" | "sec-fetch-site" => fields.browser = true,
+                        "origin" => (fields.browser, fields.origin) = (true, true),
+                        "sec-fetch-site" => {
+                            fields.browser = true;
+                            fields.visit = matches!(header.value, b"none" | b"same-origin");
+                        }
                         "connection" => {
                             fields.close |= header
                                 .value

@@ -5,6 +5,7 @@ mod api;
 mod connection;
 mod guard;
 mod http;
+mod page;
 
 use crate::command::{Outcome, Ticket};
 use crate::forwarded::Peer;
@@ -77,6 +78,7 @@ impl Control {
                 process,
                 guard,
                 asked: 0,
+                look: None,
                 stopping: false,
             },
             again: VecDeque::new(),

@@ -229,6 +229,7 @@ impl Block {
         }
         push_header(&mut text, "Ws-Peer", facts.peer.as_bytes());
         push_forwarded(&mut text, endpoint, facts);
+        push_request_id(&mut text, endpoint, facts);
         Ok(Self {
             text: text.into(),
             path: u32::try_from(path).unwrap_or(u32::MAX),
@@ -469,6 +470,19 @@ fn push_forwarded(out: &mut Vec<u8>, endpoint: &Endpoint, facts: &Facts<'_>) {
 }
 
 /// Whether a client's header may reach the app at all, whatever the configuration says.
+/// Gives a handshake that came without an id one of ours, the socket's, so that hooks and the log agree.
+fn push_request_id(out: &mut Vec<u8>, endpoint: &Endpoint, facts: &Facts<'_>) {
+    let is_id = |name: &str| name.eq_ignore_ascii_case("x-request-id");
+    let is_wanted = endpoint
+        .hooks
+        .forward_headers
+        .iter()
+        .any(|name| is_id(name));
+    if is_wanted && !facts.headers.iter().any(|(name, _)| is_id(name)) {
+        push_header(out, "X-Request-Id", facts.id.to_string().as_bytes());
+    }
+}
+
 fn may_forward(name: &str, facts: &Facts<'_>) -> bool {
     // CGI and WSGI make one name of both: `Ws_Socket` would be taken for `Ws-Socket`.
     let name = name.to_ascii_lowercase().replace('_', "-");

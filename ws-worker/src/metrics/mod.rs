@@ -5,6 +5,7 @@ mod figures;
 mod text;
 
 pub(crate) use figures::Figures;
+pub(crate) use text::Seconds;
 
 use crate::config::{AppAddress, AppUrl, Config, Hooks, Scheme, Target};
 use crate::counters::{AppSums, EVENTS, HookResult, RouteSums};

@@ -242,6 +242,7 @@ impl Worker {
                 self.show_signs_of_life(is_over);
             }
             if is_over {
+                self.process.ends.flush(self.now, true);
                 return Ok(());
             }
         }
@@ -421,7 +422,8 @@ impl Worker {
         self.due = due;
         self.timers.disarm(&mut self.probe);
         let messages = self.counts.messages_in();
-        if std::mem::replace(&mut self.probed, messages) != messages {
+        self.process.ends.flush(self.now, false);
+        if std::mem::replace(&mut self.probed, messages) != messages || self.process.ends.owes() {
             let deadline = Some(self.now + PROBE_TICK);
             self.timers.arm(PROBE, &mut self.probe, deadline);
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::control::tests::{id, info, process};
+use std::sync::atomic::Ordering;
 
 fn head(method: &str, target: &str) -> Head {
     let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
@@ -154,7 +155,7 @@ fn the_calls_of_2010_name_their_scope_in_headers() {
 fn what_is_no_call_is_refused() {
     let a = id(0, 1);
     for (method, target, status) in [
-        ("GET", "/", 404),
+        ("GET", "//", 404),
         ("GET", "/nothing", 404),
         ("GET", "/healthz/", 404),
         ("POST", "//sockets", 404),

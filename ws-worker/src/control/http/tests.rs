@@ -39,6 +39,7 @@ fn a_head_is_read_however_it_comes() {
         binary: true,
         encoded: false,
         browser: false,
+        visit: false,
         expects_continue: true,
         keep_alive: true,
     };
@@ -142,6 +143,21 @@ fn who_keeps_the_connection_and_who_does_not() {
         "GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
     ));
     assert!(!kept("GET /healthz HTTP/1.0\r\n\r\n"));
+}
+
+#[test]
+fn a_person_who_opens_an_address_is_sent_by_nobody() {
+    for (fields, expected) in [
+        ("Sec-Fetch-Site: none", true),
+        ("Sec-Fetch-Site: same-origin", true),
+        ("Sec-Fetch-Site: same-site", false),
+        ("Sec-Fetch-Site: cross-site", false),
+        ("Sec-Fetch-Site: none\r\nOrigin: null", false),
+        ("Origin: http://worker", false),
+    ] {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
+        assert_eq!(head(&text).unwrap().visit, expected, "{fields}");
+    }
 }
 
 #[test]
