@@ -39,6 +39,25 @@ Examples:
   ws-worker demo --listen 0.0.0.0:9000
   ws-worker demo --max-message 16MiB --versions 7,8,13";
 
+const CTL_EXAMPLES: &str = "\
+The worker is found by its configuration's [control], or by --control and --token-file.
+
+Examples:
+  ws-worker ctl status
+  ws-worker ctl --control unix:/run/ws-worker/control.sock list --route /chat
+  ws-worker ctl broadcast --group red 'hello red'
+  ws-worker ctl close ID --code 4000 --reason bye
+  ws-worker ctl --json status | jq .routes
+
+Exit codes:
+  0    done
+  1    refused: no such socket, its output is full, a configuration that cannot be used
+  2    wrong usage
+  3    no worker there
+  4    the token is missing or wrong
+  78   the configuration cannot be read, or has no [control]
+  124  no answer within --timeout";
+
 const CONNECT_EXAMPLES: &str = "\
 Lines of stdin are sent as text; messages are printed to stdout, one a line, text as it is and binary as hex:00ff10.
 Everything else goes to stderr. When stdin ends, so does the connection, after the closing handshake.
@@ -84,6 +103,9 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Read a configuration and say what it means
     Check(Check),
+    /// Tell a running worker: status, list, send, broadcast, close, drain, reload
+    #[command(after_help = CTL_EXAMPLES)]
+    Ctl(Box<ws_worker::ctl::Options>),
     /// Connect as a client of any version: lines out, messages in
     #[command(after_help = CONNECT_EXAMPLES)]
     Connect(Box<ws_worker::connect::Options>),
@@ -184,7 +206,7 @@ mod tests {
             .command
         {
             Command::Demo(demo) => Config::demo(&demo.flags.0).map_err(|error| error.to_string()),
-            Command::Serve(_) | Command::Check(_) | Command::Connect(_) => {
+            Command::Serve(_) | Command::Check(_) | Command::Ctl(_) | Command::Connect(_) => {
                 Err("another command".to_owned())
             }
         }

@@ -48,6 +48,7 @@ mod worker;
 pub mod supervisor;
 // Beside the floors: a client, which shares only the stream with the worker.
 pub mod connect;
+pub mod ctl;
 
 pub use command::{LateDecision, SocketId};
 pub use config::Config;

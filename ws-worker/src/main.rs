@@ -33,6 +33,7 @@ fn main() -> ExitCode {
             })
         }
         Command::Check(check) => show(&check.config),
+        Command::Ctl(options) => ExitCode::from(ws_worker::ctl::run(&options)),
         Command::Connect(options) => ExitCode::from(ws_worker::connect::run(*options)),
     }
 }
