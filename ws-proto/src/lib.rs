@@ -27,6 +27,7 @@ mod headers;
 // Floor 3: the parts of a handshake and of a connection.
 mod assemble;
 mod deflate;
+mod framed;
 mod handshake;
 mod keepalive;
 // Floor 4: the two roles.
@@ -36,9 +37,10 @@ mod server;
 
 pub use client::{ClientError, ClientHandshake, ClientOptions, Nonce};
 pub use close::{Cause, CloseCode, CloseFrame, Closed};
-pub use connection::{Connection, Framed, Role, Variant, encode};
+pub use connection::{Connection, Role};
 pub use deflate::{DeflateOffer, DeflateParameters, WindowBits};
 pub use error::{HeadError, ProtocolError, Refusal, SendError};
+pub use framed::{Framed, Variant, encode};
 pub use head::{Request, RequestHead};
 pub use headers::{HeaderName, HeaderValue, Headers, InvalidHeader, Rejection};
 pub use input::{Input, Output};
