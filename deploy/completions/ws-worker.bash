@@ -1090,7 +1090,7 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__serve)
-            opts="-h --config --app --listen --control --token-file --threads --worker --trusted-proxies --allowed-origins --versions --dialect --secret-file --ca-file --concurrency --hook-timeout --give-up --retry --forward-headers --started --server-name --keep --docroot --docroot-suffix --handshake-timeout --heartbeat --pong-timeout --idle-timeout --heartbeat-text --close-timeout --stall-timeout --drain --max-head --max-headers --max-subprotocols --max-message --max-fragments --max-empty-fragments --max-control-frames --max-length-digits --max-output --queue-messages --queue-bytes --max-hook-answer --max-groups --max-group-name --max-meta --max-connections --max-handshakes --max-per-peer --memory --max-control-body --deflate --deflate-min --deflate-takeover --deflate-memory --log-level --log-format --help"
+            opts="-h --config --app --listen --control --token-file --threads --worker --trusted-proxies --allowed-origins --versions --dialect --secret-file --ca-file --concurrency --hook-timeout --give-up --retry --answer-to --forward-headers --started --server-name --keep --docroot --docroot-suffix --handshake-timeout --heartbeat --pong-timeout --idle-timeout --heartbeat-text --close-timeout --stall-timeout --drain --max-head --max-headers --max-subprotocols --max-message --max-fragments --max-empty-fragments --max-control-frames --max-length-digits --max-output --queue-messages --queue-bytes --max-hook-answer --max-groups --max-group-name --max-meta --max-connections --max-handshakes --max-per-peer --memory --max-control-body --deflate --deflate-min --deflate-takeover --deflate-memory --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1161,6 +1161,10 @@ _ws__worker() {
                     return 0
                     ;;
                 --retry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --answer-to)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

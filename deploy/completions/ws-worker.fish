@@ -106,6 +106,7 @@ complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l concurrenc
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l hook-timeout -d 'One attempt of a hook may take so long [default: 30s]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l give-up -d 'A message is repeated for so long, then its socket is closed with 1013 [default: 60s]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l retry -d 'What is repeated: hooks whose outcome is "unknown", or only those surely "unsent" [default: unknown]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l answer-to -d 'plain: whom an answer to a message is for that has a body and no Ws-To: self, all, groups [default: nobody]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l forward-headers -d 'Headers of the handshake that every hook carries [default: Cookie,Authorization,User-Agent,Accept-Language,X-Request-Id,traceparent]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l started -d 'Whether the app is told of every start [default: false]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l server-name -d 'typhoonae: the scope of its broadcast; FastCGI: SERVER_NAME' -r

@@ -2,12 +2,15 @@
 
 import urllib.parse
 import uuid
+from pathlib import Path
 
 import pytest
 
 import apps
-from support import wait_for
+from support import free_port, wait_for
 from wire import HYBI, VERSIONS, Client, Closed, Refused
+
+BENCH = Path(__file__).resolve().parent.parent / "bench"
 
 
 @pytest.fixture(scope="module", params=["flask", "node"])
@@ -243,3 +246,32 @@ def test_every_hook_names_the_worker_its_boot_and_the_socket(worker, room, run):
     assert len(sockets) == 2 and all(len(s) <= 64 and s.replace("-", "").replace("_", "").isalnum() for s in sockets)
     assert len({socket[0] for socket in sockets}) == 1  # The mark of the boot comes first.
     assert all("ws-attempt" not in hook.headers for hook in hooks)
+
+
+def test_an_app_that_knows_nothing_of_the_worker_is_heard_where_the_route_says_so(workers, script):
+    says = {"hush": ("", {}), "by name": ("by name", {"Ws-To": "self"}), "to nobody": ("never heard", {"Ws-To": ""})}
+    script.on("handshake", ("<b>Warning</b>", {}))
+    script.on("message", lambda hook: says.get(hook.text, (hook.text.upper(), {})))
+    routes = "".join(f'[[route]]\npath = "/{path}"\napp = "{script.url}"\n{to}\n'
+                     for path, to in (("self", ""), ("all", 'answer_to = ["all"]'), ("nobody", "answer_to = []")))
+    worker = workers.serve(routes, top='answer_to = "self"')
+    with (Client("rfc6455", worker.address, "/self") as anna, Client("hixie-75", worker.address, "/all") as ben,
+          Client("hixie-76", worker.address, "/all") as kei, Client("hybi-08", worker.address, "/nobody") as lee):
+        for text in ("hush", "hello", "to nobody", "by name", "last"):
+            anna.send(text)
+        assert [anna.receive() for _ in range(3)] == ["HELLO", "by name", "LAST"]
+        ben.send("everybody")
+        assert ben.receive() == kei.receive() == "EVERYBODY"
+        lee.send("goes nowhere")
+        lee.send("by name")
+        assert lee.receive() == "by name"
+
+
+def test_the_gateway_of_the_benchmark_answers_with_what_the_app_said(workers, script):
+    script.on("message", lambda hook: (hook.body, {}))
+    address = ("127.0.0.1", free_port())
+    worker = workers.start("serve", "--config", BENCH / "gateway.toml", "--threads", "1", "--listen", "%s:%d" % address,
+                           "--app", script.url, address=address)
+    with Client("rfc6455", worker.address) as client:
+        client.send("echo")
+        assert client.receive() == "echo"

@@ -1,7 +1,7 @@
 //! The one type that crosses threads: what hooks, the control API and other threads want done to sockets, and what
 //! came of it. Knows no HTTP and no socket.
 
-pub use crate::config::RouteId;
+pub use crate::config::{RouteId, is_group_name};
 
 use crate::config::Changes;
 use crate::reload::ReloadError;
@@ -320,15 +320,6 @@ pub struct SocketInfo {
     pub messages_out: u64,
     /// Bytes not yet taken by the client.
     pub queue: usize,
-}
-
-/// Returns whether a text can name a group: something without control characters, commas and white space at its ends,
-/// since names stand in comma lists, and not a word of the contract's own. Its length is for the route to bound.
-#[must_use]
-pub fn is_group_name(text: &str) -> bool {
-    !matches!(text, "" | "self" | "all")
-        && text.trim() == text
-        && !text.contains(|c: char| c == ',' || c.is_control())
 }
 
 #[cfg(test)]

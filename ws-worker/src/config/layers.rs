@@ -6,7 +6,7 @@ use super::key::{FORWARDED, Key, Kind};
 use super::raw::{Data, Table, Value};
 use super::{
     Bounds, Dialect, Docroot, Hooks, JournalMode, Listener, Origin, Retry, Route, Scheme, Target,
-    place, read,
+    is_group_name, place, read,
 };
 use crate::config::RouteId;
 use ipnet::IpNet;
@@ -260,6 +260,10 @@ impl<'a> Layers<'a> {
                 Retry::Unknown
             };
         }
+        let longest = self.size("max_group_name")?.unwrap_or(128);
+        if let Some(words) = self.read("answer_to", |value| targets(value, longest))? {
+            hooks.answer_to = words;
+        }
         if let Some(names) = self.read("forward_headers", header_names)? {
             hooks.forward_headers = names;
         }
@@ -338,6 +342,21 @@ fn origins(value: &Value) -> Result<Vec<Origin>, Wrong> {
         Origin::parse(text).map_err(|no| Wrong::new(&value.place, no.0).help(no.1))
     });
     origins.collect()
+}
+
+/// Reads words of `Ws-To`.
+fn targets(value: &Value, longest: usize) -> Result<Vec<String>, Wrong> {
+    let words = read::texts(value)?.into_iter();
+    words
+        .map(|(word, value)| {
+            let is_group = word.len() <= longest && is_group_name(word);
+            let good = matches!(word, "self" | "all") || is_group;
+            good.then(|| word.to_owned()).ok_or_else(|| {
+                Wrong::new(&value.place, "nobody can be meant by this")
+                    .help("write \"self\", \"all\" or a group's name, or a list of them")
+            })
+        })
+        .collect()
 }
 
 fn dialect(value: &Value) -> Result<Dialect, Wrong> {

@@ -344,6 +344,15 @@ impl Route {
     }
 }
 
+/// Returns whether a text can name a group: something without control characters, commas and white space at its ends,
+/// since names stand in comma lists, and not a word of the contract's own. Its length is for the route to bound.
+#[must_use]
+pub fn is_group_name(text: &str) -> bool {
+    !matches!(text, "" | "self" | "all")
+        && text.trim() == text
+        && !text.contains(|c: char| c == ',' || c.is_control())
+}
+
 /// What answers on a route.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -387,6 +396,8 @@ pub struct Hooks {
     pub give_up: Duration,
     /// What is repeated.
     pub retry: Retry,
+    /// Whom the body of an answer to a message is for that has no `Ws-To`, in its words; empty: nobody. The dialect `plain` alone.
+    pub answer_to: Vec<String>,
     /// Headers of the client's handshake that every hook carries, lower case.
     pub forward_headers: Vec<String>,
     /// Whether the app is told of every boot.
@@ -439,6 +450,7 @@ impl Hooks {
             hook_timeout: Duration::from_secs(30),
             give_up: Duration::from_secs(60),
             retry: Retry::Unknown,
+            answer_to: Vec::new(),
             forward_headers: layers::forwarded(),
             started: false,
             server_name: None,

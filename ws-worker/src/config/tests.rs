@@ -141,6 +141,7 @@ const WRITTEN: &[(&str, &str)] = &[
     ("hook_timeout", "'10s'"),
     ("give_up", "'1m'"),
     ("retry", "'unsent'"),
+    ("answer_to", "['self', 'red']"),
     ("forward_headers", "['Cookie']"),
     ("started", "true"),
     ("server_name", "'www.example.org'"),

@@ -4,6 +4,7 @@
 use crate::command::{RouteId, SocketId};
 use crate::config::{Hooks, Route, Scheme};
 use crate::handler::Connecting;
+use crate::hook::dialect::Targets;
 use crate::hook::docroot::Docroot;
 use crate::hook::fastcgi::{Script, decoded};
 use crate::hook::signature::Signer;
@@ -17,6 +18,8 @@ pub(crate) struct Endpoint {
     pub(crate) route: RouteId,
     /// How its hooks are sent.
     pub(crate) hooks: Arc<Hooks>,
+    /// Whom the answer to a message is for that does not say.
+    pub(crate) answer_to: Targets,
     /// What signs them.
     pub(crate) signer: Signer,
     /// Bytes of a group's name.
@@ -126,6 +129,7 @@ impl Endpoint {
         Self {
             route: route.id,
             hooks: Arc::clone(hooks),
+            answer_to: Targets::of(&hooks.answer_to),
             signer: Signer::new(&hooks.secrets),
             max_group_name: route.max_group_name,
             max_meta: route.max_meta,

@@ -43,7 +43,11 @@ impl Outcome {
             return Self::Opening(dialect::decode_opening(&member.endpoint, protocols, answer));
         }
         match Verdict::of(answer, unix_seconds) {
-            Verdict::Taken => Self::Taken(Box::new(dialect::decode(&member.endpoint, answer))),
+            Verdict::Taken => {
+                let is_message = matches!(member.due(), Some(What::Message { .. }));
+                let reply = dialect::decode(&member.endpoint, answer, is_message);
+                Self::Taken(Box::new(reply))
+            }
             verdict @ (Verdict::Again(_) | Verdict::Refused | Verdict::Misconfigured) => {
                 Self::Answered(verdict, answer.status)
             }

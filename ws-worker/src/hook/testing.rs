@@ -22,6 +22,7 @@ pub(super) fn hooks() -> Hooks {
         hook_timeout: Duration::from_secs(30),
         give_up: Duration::from_secs(60),
         retry: Retry::Unknown,
+        answer_to: Vec::new(),
         forward_headers: vec!["cookie".into()],
         started: false,
         server_name: None,

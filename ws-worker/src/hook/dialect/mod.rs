@@ -66,7 +66,7 @@ pub(crate) struct Reply {
 }
 
 /// Whom a body is for.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Targets {
     /// The socket itself.
     pub(crate) itself: bool,
@@ -76,6 +76,21 @@ pub(crate) struct Targets {
     pub(crate) groups: Vec<Arc<str>>,
     /// But not the socket itself.
     pub(crate) but_itself: bool,
+}
+
+impl Targets {
+    /// Takes words of `Ws-To` that the configuration has checked.
+    pub(crate) fn of(words: &[String]) -> Self {
+        let mut targets = Self::default();
+        for word in words {
+            match word.as_str() {
+                "self" => targets.itself = true,
+                "all" => targets.all = true,
+                group => targets.groups.push(group.into()),
+            }
+        }
+        targets
+    }
 }
 
 /// Something in an answer that could not be followed, for the log.
@@ -124,10 +139,10 @@ fn encode_http<'e>(endpoint: &Endpoint, event: &HookEvent<'e>, out: &mut Vec<u8>
     }
 }
 
-/// Reads what a taken message or closed is answered with.
-pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>) -> Reply {
+/// Reads what a taken event is answered with; the answer to a message may be for somebody without saying so.
+pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>, is_message: bool) -> Reply {
     match endpoint.hooks.dialect {
-        config::Dialect::Plain => plain::decode(endpoint, answer),
+        config::Dialect::Plain => plain::decode(endpoint, answer, is_message),
         config::Dialect::TyphoonAe => typhoonae::decode(endpoint, answer),
     }
 }
@@ -143,7 +158,7 @@ pub(crate) fn decode_opening(
         300..=599 => return reject(answer),
         status => return Opening::Misconfigured(status),
     }
-    let mut reply = decode(endpoint, answer);
+    let mut reply = decode(endpoint, answer, false);
     let protocol = match single(answer, "ws-protocol") {
         None => None,
         Some(chosen) => match offered.iter().find(|offered| offered.as_bytes() == chosen) {

@@ -93,9 +93,9 @@ fn push_number(out: &mut Vec<u8>, name: &str, number: u64) {
 }
 
 /// Reads what an answer wants done.
-pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>) -> Reply {
+pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>, is_message: bool) -> Reply {
     let mut reply = Reply::default();
-    let mut is_binary = false;
+    let (mut is_binary, mut is_addressed) = (false, false);
     for (name, value) in answer.headers() {
         if name.eq_ignore_ascii_case("content-type") {
             let media = value.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -109,6 +109,7 @@ pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>) -> Reply {
             continue;
         };
         if kind.eq_ignore_ascii_case(b"to") {
+            is_addressed = true;
             take_targets(endpoint, value, &mut reply);
         } else if kind.eq_ignore_ascii_case(b"except") {
             for who in list(value) {
@@ -144,7 +145,14 @@ pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>) -> Reply {
             reply.complain("an answer's header has no meaning", name.as_bytes());
         }
     }
-    // Without Ws-To a body goes nowhere; a 204 says that there is none, which an empty 200 does not.
+    if is_message && !is_addressed && !answer.body.is_empty() {
+        let to = endpoint.answer_to.clone();
+        reply.to = Targets {
+            but_itself: reply.to.but_itself,
+            ..to
+        };
+    }
+    // Without Ws-To a body goes nowhere, unless the route says where; a 204 says that there is none, which an empty 200 does not.
     if reply.to.is_empty() || answer.status == 204 {
         reply.to = Targets::default();
         return reply;
@@ -364,6 +372,7 @@ mod tests {
         decode(
             &endpoint_with(hooks()),
             &Answer::made(200, lines.as_bytes(), body),
+            true,
         )
     }
 
@@ -399,7 +408,42 @@ mod tests {
         assert!(reply.message.is_none() && reply.is_broken);
         assert!(decoded("Ws-To: self\r\n", b"").message.is_some());
         let endpoint = endpoint_with(hooks());
-        let nothing = decode(&endpoint, &Answer::made(204, b"Ws-To: self\r\n", b""));
+        let nothing = decode(&endpoint, &Answer::made(204, b"Ws-To: self\r\n", b""), true);
+        assert!(nothing.message.is_none());
+    }
+
+    #[test]
+    fn an_answer_to_a_message_that_names_nobody_is_for_whom_the_route_says() {
+        let mut hooks = hooks();
+        hooks.answer_to = vec!["self".into(), "red".into()];
+        let endpoint = endpoint_with(hooks);
+        let to = |lines: &str, body: &[u8], is_message| {
+            let answer = Answer::made(200, lines.as_bytes(), body);
+            let reply = decode(&endpoint, &answer, is_message);
+            assert_eq!(reply.message.is_some(), reply.to != Targets::default());
+            reply.to
+        };
+        let expected = Targets {
+            itself: true,
+            groups: vec!["red".into()],
+            ..Targets::default()
+        };
+        assert_eq!(to("X: y\r\n", b"hi", true), expected);
+        let others = Targets {
+            but_itself: true,
+            ..expected
+        };
+        assert_eq!(to("Ws-Except: self\r\n", b"hi", true), others);
+        let all = Targets {
+            all: true,
+            ..Targets::default()
+        };
+        assert_eq!(to("Ws-To: all\r\n", b"hi", true), all);
+        // Nobody is somebody's word, too; and an empty body is no message here.
+        assert_eq!(to("Ws-To:\r\n", b"hi", true), Targets::default());
+        assert_eq!(to("X: y\r\n", b"", true), Targets::default());
+        assert_eq!(to("X: y\r\n", b"hi", false), Targets::default());
+        let nothing = decode(&endpoint, &Answer::made(204, b"X: y\r\n", b""), true);
         assert!(nothing.message.is_none());
     }
 

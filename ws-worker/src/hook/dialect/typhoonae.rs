@@ -49,7 +49,7 @@ pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>) -> Reply {
     Reply {
         to: Targets::default(),
         message: None,
-        ..plain::decode(endpoint, &bodiless)
+        ..plain::decode(endpoint, &bodiless, false)
     }
 }
 
