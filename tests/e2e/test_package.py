@@ -73,6 +73,7 @@ def test_everything_an_operator_looks_for_is_there(debian, package):
             "usr/share/bash-completion/completions/ws-worker", "usr/share/zsh/vendor-completions/_ws-worker",
             "usr/share/fish/vendor_completions.d/ws-worker.fish", "etc/apache2/conf-available/ws-worker.conf",
             "etc/nginx/snippets/ws-worker.conf", "usr/share/doc/ws-worker/hooks.md", "usr/share/doc/ws-worker/copyright",
+            "usr/share/doc/ws-worker/examples/prometheus/ws-worker.rules.yml",
             "usr/share/doc/ws-worker/examples/systemd/unix-sockets-only.conf"]:
         assert file in files, f"{file} is not among {sorted(files)}"
     examples = {file for file in files if file.startswith("usr/share/doc/ws-worker/examples/")}
