@@ -161,8 +161,8 @@ class App(Child):
 
     def __init__(self, delay=0, cpu=THEIRS):
         if not App.program:
-            INTO.mkdir(parents=True, exist_ok=True)
-            App.program = INTO / "app"
+            App.program = ROOT / "tests" / "out" / "bench" / "app"
+            App.program.parent.mkdir(parents=True, exist_ok=True)
             subprocess.run(["rustc", "-O", "--edition", "2024", "-o", App.program, HERE / "app.rs"], check=True)
         self.port = free_port()
         super().__init__([App.program, self.port, delay], cpu)
@@ -260,6 +260,22 @@ def receive(client, count):
         if not piece:
             raise RuntimeError("closed by the worker")
         count -= len(piece)
+
+
+def receive_frame(client):
+    """One unmasked frame of RFC 6455: its first byte and its payload."""
+    def exactly(count):
+        data = b""
+        while len(data) < count:
+            piece = client.recv(count - len(data))
+            if not piece:
+                raise RuntimeError("closed by the worker")
+            data += piece
+        return data
+    first, length = exactly(2)
+    if length >= 126:
+        length = int.from_bytes(exactly(2 if length == 126 else 8), "big")
+    return first, exactly(length)
 
 
 def text(size):

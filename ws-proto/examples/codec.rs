@@ -145,6 +145,16 @@ fn main() {
             );
         }
         let text = beginning(text, 1 << 20);
+        let mut to = text.as_bytes().to_vec();
+        let size = text.len() as f64;
+        let copied = size
+            / best(text.as_bytes(), |bytes| {
+                to.copy_from_slice(black_box(bytes))
+            });
+        let proven = size
+            / best(text.as_bytes(), |bytes| {
+                black_box(simdutf8::basic::from_utf8(black_box(bytes)).unwrap());
+            });
         for (kind, message) in [
             ("text", Message::text(text)),
             ("binary", Message::binary(text.as_bytes())),
@@ -162,7 +172,7 @@ fn main() {
                     })
             };
             println!(
-                "{name} 1 MiB {kind} in reads, GB/s: shared buffer {:.1}, own room {:.1}",
+                "{name} 1 MiB {kind} in reads, GB/s: shared buffer {:.1}, own room {:.1}; memcpy {copied:.1}, utf8 {proven:.1}",
                 time(false),
                 time(true)
             );
