@@ -421,6 +421,21 @@ pub(crate) fn push_encoded(out: &mut Vec<u8>, byte: u8) {
     }
 }
 
+/// Appends a number's digits: every hook has a few, and `fmt` costs as much as all that is copied for it.
+pub(crate) fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut count = 0;
+    for place in digits.iter_mut().rev() {
+        *place = b'0' + (number % 10) as u8;
+        number /= 10;
+        count += 1;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - count..).unwrap_or_default());
+}
+
 /// Appends a header line. One whose value holds a control character is left out: there is no second meaning to guess.
 pub(crate) fn push_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     push_named(out, &[name], &[value], b"");
@@ -597,6 +612,15 @@ mod tests {
         assert!(can(plain, other) && can(other, plain) && can(with_path, with_path));
         assert!(can(with_path, plain));
         assert!(!can(plain, with_path), "the path was not rendered");
+    }
+
+    #[test]
+    fn numbers_are_written_as_everybody_writes_them() {
+        for number in [0, 7, 10, 99, 100, 65_535, u64::from(u32::MAX), u64::MAX] {
+            let mut out = b"x".to_vec();
+            push_decimal(&mut out, number);
+            assert_eq!(out, format!("x{number}").into_bytes());
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Knows no socket, no clock and no hook. httparse reads the head: ureq-proto's client wants to make the request as well,
 //! from a header map built for every attempt, where ours is bytes that were rendered once a socket.
 
+use memchr::{memchr, memchr_iter};
 use std::mem::MaybeUninit;
 
 /// Bytes of a head, and of all that is framing in a chunked body; 64 KiB.
@@ -79,6 +80,12 @@ pub(crate) struct Answer<'b> {
 impl<'b> Answer<'b> {
     /// Walks through the headers as they came; values without white space at their ends.
     pub(crate) fn headers(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'b> {
+        let fields = self.fields();
+        fields.filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
+    }
+
+    /// Walks through the headers, names as bytes: httparse has found them to be tokens.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + use<'b> {
         header_lines(self.lines)
     }
 
@@ -104,12 +111,13 @@ impl<'b> Answer<'b> {
 }
 
 /// Splits header lines that httparse has found valid.
-fn header_lines(lines: &[u8]) -> impl Iterator<Item = (&str, &[u8])> {
-    lines.split(|byte| *byte == b'\n').filter_map(|line| {
-        let colon = line.iter().position(|byte| *byte == b':')?;
-        let (name, value) = line.split_at_checked(colon)?;
-        let value = value.get(1..)?.trim_ascii();
-        Some((std::str::from_utf8(name).ok()?, value))
+fn header_lines(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let mut start = 0;
+    memchr_iter(b'\n', lines).filter_map(move |feed| {
+        let line = lines.get(start..feed)?;
+        start = feed + 1;
+        let (name, value) = line.split_at_checked(memchr(b':', line)?)?;
+        Some((name, value.get(1..)?.trim_ascii()))
     })
 }
 
@@ -371,25 +379,22 @@ impl Incoming {
 /// Finds the end of a head: an empty line, bare line feeds included, which [`parse_head`] then refuses.
 pub(crate) fn empty_line(bytes: &[u8], searched: usize) -> Option<usize> {
     let from = searched.saturating_sub(3);
-    let mut rest = bytes.get(from..)?;
-    let mut at = from;
-    while let Some(feed) = rest.iter().position(|byte| *byte == b'\n') {
-        at += feed + 1;
-        rest = rest.get(feed + 1..)?;
-        match rest {
-            [b'\n', ..] => return Some(at + 1),
-            [b'\r', b'\n', ..] => return Some(at + 2),
-            _ => {}
-        }
-    }
-    None
+    let bytes_left = bytes.get(from..)?;
+    memchr_iter(b'\n', bytes_left).find_map(|feed| match bytes_left.get(feed + 1..)? {
+        [b'\n', ..] => Some(from + feed + 2),
+        [b'\r', b'\n', ..] => Some(from + feed + 3),
+        _ => None,
+    })
 }
 
 fn parse_head(text: &[u8]) -> Result<Head, Fault> {
-    let feeds = text.iter().filter(|byte| **byte == b'\n').count();
-    let lines = text.windows(2).filter(|pair| *pair == b"\r\n").count();
-    if feeds != lines || !text.starts_with(BEGINNING) {
-        return Err(Fault::Syntax); // httparse takes a bare line feed for a line's end.
+    // httparse takes a bare line feed for a line's end.
+    let is_bare = |feed: usize| {
+        let before = feed.checked_sub(1).and_then(|at| text.get(at));
+        before != Some(&b'\r')
+    };
+    if memchr_iter(b'\n', text).any(is_bare) || !text.starts_with(BEGINNING) {
+        return Err(Fault::Syntax);
     }
     let mut storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut []);
@@ -438,7 +443,7 @@ fn parse_head(text: &[u8]) -> Result<Head, Fault> {
     // These have no body, whatever their head says. [RFC 9112, 6.3]
     let bodiless = matches!(status, 100..=199 | 204 | 304);
     let persistent = !close && (minor == 1 || keep) && status >= 200;
-    let first = text.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+    let first = memchr(b'\n', text).unwrap_or(0);
     Ok(Head {
         status,
         lines: first + 1,

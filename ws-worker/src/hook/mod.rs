@@ -27,9 +27,8 @@ pub(crate) use pool::Pool;
 use crate::command::SocketId;
 use crate::config::{Hooks, Route};
 use crate::handler::{ClosedBy, Connecting, Decision, End, Handler, Socket};
-use endpoint::{Block, Endpoint, Facts, NoPath};
+use endpoint::{Block, Endpoint, Facts, NoPath, push_decimal};
 use std::cell::RefCell;
-use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use ws_proto::{CloseCode, Message};
@@ -93,10 +92,7 @@ impl HookEvent<'_> {
         });
         out.push(b'/');
         match self.what {
-            What::Message { seq, .. } => {
-                // Writing into a Vec cannot fail.
-                let _ = write!(out, "{seq}");
-            }
+            What::Message { seq, .. } => push_decimal(out, seq),
             What::Started | What::Handshake { .. } | What::Closed { .. } => {
                 out.extend_from_slice(self.what.name().as_bytes());
             }

@@ -308,23 +308,31 @@ impl Pool {
         if !self.newcomers.is_empty() || self.has_news_of_the_journal() {
             return Some(Instant::at(0));
         }
-        let pause = self.pauses.peek().map(|Reverse((at, _))| *at);
-        let fronts = self.apps.iter().flat_map(|app| {
-            app.lines.iter().filter_map(|line| {
-                let member = self.members.get(*line.front()?)?;
-                member.patience(self.process.config.head.handshake_timeout)
-            })
-        });
-        let dials = self.apps.iter().filter_map(|app| self.next_dial(app));
-        let own = [pause, self.deadline, self.journal_timeout()];
-        fronts.chain(own.into_iter().flatten()).chain(dials).min()
+        let mut next = self.deadline;
+        let mut consider = |at: Option<Instant>| {
+            if let Some(at) = at {
+                next = Some(next.map_or(at, |next| next.min(at)));
+            }
+        };
+        consider(self.pauses.peek().map(|Reverse((at, _))| *at));
+        consider(self.journal_timeout());
+        for app in &self.apps {
+            for key in app.lines.iter().filter_map(VecDeque::front) {
+                let member = self.members.get(*key);
+                let timeout = self.process.config.head.handshake_timeout;
+                consider(member.and_then(|member| member.patience(timeout)));
+            }
+            consider(self.next_dial(app));
+        }
+        next
     }
 
     /// Starts what became due in this turn, as far as there are permits. Called at the end of every turn, before the
     /// turn's own commands are done: it may add some.
     pub(crate) fn flush(&mut self, turn: &mut Turn<'_>) {
         // What becomes due by this is started in the next turn, which `poll_timeout` then wants at once.
-        for key in std::mem::take(&mut self.newcomers) {
+        let mut newcomers = std::mem::take(&mut self.newcomers);
+        for key in newcomers.drain(..) {
             if let Some(member) = self.members.get_mut(key)
                 && member.wait == Wait::Nothing
                 && member.due().is_some()
@@ -336,6 +344,9 @@ impl Pool {
                     self.line_up(key, false);
                 }
             }
+        }
+        if self.newcomers.is_empty() {
+            self.newcomers = newcomers; // Its room, that is: somebody comes in nearly every turn.
         }
         self.flush_journal(turn);
         for app in 0..self.apps.len() {

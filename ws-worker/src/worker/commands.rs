@@ -33,6 +33,12 @@ impl Worker {
     pub(super) fn command(&mut self, command: Command) {
         let Command { action, reply } = command;
         let outcome = match action {
+            Action::Send(ids, message) if reply.is_none() => {
+                for id in ids {
+                    self.send_to(id, &message, false);
+                }
+                return;
+            }
             Action::Send(ids, message) => Outcome::Sent(
                 ids.into_iter()
                     .map(|id| (id, self.send_to(id, &message, reply.is_some())))

@@ -3,11 +3,10 @@
 use super::{Complaint, Reply, Targets};
 use crate::command::{Broadcast, is_group_name};
 use crate::hook::complaints::Kind;
-use crate::hook::endpoint::{Endpoint, push_encoded, push_header};
+use crate::hook::endpoint::{Endpoint, push_decimal, push_encoded, push_header};
 use crate::hook::http::Answer;
 use crate::hook::{HookEvent, What};
 use std::borrow::Cow;
-use std::io::Write as _;
 use std::sync::Arc;
 use ws_proto::{CloseCode, Message};
 
@@ -88,24 +87,25 @@ pub(super) fn finish(endpoint: &Endpoint, event: &HookEvent<'_>, body: &[u8], ou
 }
 
 fn push_number(out: &mut Vec<u8>, name: &str, number: u64) {
-    // Writing into a Vec cannot fail.
-    let _ = write!(out, "{name}: {number}\r\n");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    push_decimal(out, number);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Reads what an answer wants done.
 pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>, is_message: bool) -> Reply {
     let mut reply = Reply::default();
     let (mut is_binary, mut is_addressed) = (false, false);
-    for (name, value) in answer.headers() {
-        if name.eq_ignore_ascii_case("content-type") {
+    for (name, value) in answer.fields() {
+        if name.eq_ignore_ascii_case(b"content-type") {
             let media = value.split(|byte| *byte == b';').next().unwrap_or_default();
             is_binary = media
                 .trim_ascii()
                 .eq_ignore_ascii_case(b"application/octet-stream");
             continue;
         }
-        let Some((b"ws-" | b"Ws-" | b"WS-" | b"wS-", kind)) = name.as_bytes().split_at_checked(3)
-        else {
+        let Some((b"ws-" | b"Ws-" | b"WS-" | b"wS-", kind)) = name.split_at_checked(3) else {
             continue;
         };
         if kind.eq_ignore_ascii_case(b"to") {
@@ -142,7 +142,7 @@ pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>, is_message: bool)
             }
         } else if !kind.eq_ignore_ascii_case(b"protocol") {
             // Most likely a slip; nothing else would tell its author.
-            reply.complain("an answer's header has no meaning", name.as_bytes());
+            reply.complain("an answer's header has no meaning", name);
         }
     }
     if is_message && !is_addressed && !answer.body.is_empty() {
