@@ -71,12 +71,21 @@ class Hook:
 
 
 class Raw(bytes):
-    """Bytes to write in place of an answer, and the status that they amount to; None where they are no whole answer."""
+    """Bytes to write in place of an answer, and the status that they amount to; None where they are no whole answer. With `keeps`
+    the connection goes on after them, with `one_by_one` each byte is a write of its own."""
 
-    def __new__(cls, data, status=None):
+    def __new__(cls, data, status=None, keeps=False, one_by_one=False):
         raw = super().__new__(cls, data)
-        raw.status = status
+        raw.status, raw.keeps, raw.one_by_one = status, keeps, one_by_one
         return raw
+
+    def write(self, connection):
+        if not self.one_by_one:
+            return connection.sendall(self)
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in self:
+            connection.sendall(bytes([byte]))
 
 
 class Server(ThreadingHTTPServer):
@@ -181,9 +190,10 @@ class Script:
         answer = self.answers.get(hook.event, lambda _hook: None)(hook)
         hook.answered_at = time.monotonic()
         if isinstance(answer, bytes):
-            request.close_connection = True
-            request.wfile.write(answer)
-            self.has_left(request, hook, getattr(answer, "status", None))
+            raw = answer if isinstance(answer, Raw) else Raw(answer)
+            request.close_connection = not raw.keeps
+            raw.write(request.connection)
+            self.has_left(request, hook, raw.status)
             return
         text, headers, status = "", {}, 200
         if isinstance(answer, int):

@@ -180,13 +180,13 @@ class Talker(threading.Thread):
 class Crowd:
     """Clients of all versions in turn, of all habits at random."""
 
-    def __init__(self, address, size, *, endings=("close", "close", "fin", "rst"), patient=None, seed=0, first=0, versions=VERSIONS,
+    def __init__(self, address, people, *, endings=("close", "close", "fin", "rst"), patient=None, seed=0, first=0, versions=VERSIONS,
                  **options):
         chance = random.Random(seed)
         self.talkers = [
             Talker(address, number, versions[number % len(versions)], ending=chance.choice(endings), seed=seed,
                    patient=chance.random() < 0.5 if patient is None else patient, **options)
-            for number in range(first, first + size)]
+            for number in range(first, first + people)]
         for talker in self.talkers:
             talker.start()
 
