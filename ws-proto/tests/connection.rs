@@ -9,7 +9,7 @@
 
 mod common;
 
-use common::{at, client, count_closes, feed, frame, into_owned, limits, server};
+use common::{at, client, count_closes, feed, feed_into, frame, into_owned, limits, server};
 use std::borrow::Cow;
 use std::time::Duration;
 use ws_proto::{
@@ -541,6 +541,64 @@ fn a_peer_that_sends_no_message_is_closed_as_idle() {
         let clean = version == Version::Hixie75;
         check_end(&connection, Cause::Idle, clean, Some(1001), "idle");
     }
+}
+
+#[test]
+fn a_message_ends_idleness_whichever_way_it_came() {
+    let limits = Limits {
+        heartbeat: None,
+        idle_timeout: Some(Duration::from_secs(60)),
+        ..limits(1 << 20)
+    };
+    let whole = frame(0x81, b"hello", KEY);
+    let cut = [frame(0x01, b"hel", KEY), frame(0x80, b"lo", KEY)].concat();
+    let long = frame(0x82, &[7; 60_000], KEY);
+    for (name, bytes) in [("whole", whole), ("cut", cut), ("long", long)] {
+        for into in [feed, feed_into] {
+            let mut connection = server(Version::Rfc6455, &limits);
+            let mut out = Output::default();
+            let last = bytes.len() - 1;
+            into(&mut connection, at(1_000), &bytes[..last], &mut out);
+            assert_eq!(connection.poll_timeout(), Some(at(60_000)), "{name}");
+            let events = into(&mut connection, at(50_000), &bytes[last..], &mut out);
+            assert_eq!(events.len(), 1, "{name}");
+            assert_eq!(connection.poll_timeout(), Some(at(110_000)), "{name}");
+        }
+    }
+}
+
+#[test]
+fn who_is_not_read_is_pinged_and_neither_idle_nor_gone() {
+    let limits = Limits {
+        heartbeat: Some(Duration::from_secs(20)),
+        pong_timeout: Duration::from_secs(10),
+        idle_timeout: Some(Duration::from_secs(70)),
+        ..limits(100)
+    };
+    let mut connection = server(Version::Rfc6455, &limits);
+    let mut out = Output::default();
+    assert!(!connection.awaits_pong());
+    connection.pause(at(1_000));
+    for ping in [20_000, 40_000, 60_000, 80_000] {
+        assert_eq!(connection.poll_timeout(), Some(at(ping)));
+        connection.handle_timeout(at(ping), &mut out);
+        assert_eq!(sent(&mut out)[0], 0x89);
+        assert!(connection.awaits_pong());
+    }
+    // The deadlines begin anew: the pong's first.
+    connection.resume(at(85_000));
+    assert_eq!(connection.poll_timeout(), Some(at(95_000)));
+    feed(
+        &mut connection,
+        at(90_000),
+        &frame(0x8a, b"", KEY),
+        &mut out,
+    );
+    assert!(!connection.awaits_pong());
+    assert_eq!(connection.poll_timeout(), Some(at(110_000)));
+    connection.handle_timeout(at(110_000), &mut out);
+    connection.handle_timeout(at(120_000), &mut out);
+    check_end(&connection, Cause::PongMissed, false, None, "");
 }
 
 #[test]
