@@ -216,7 +216,7 @@ pub enum SendError {
     Subprotocol,
     /// A header that belongs to the handshake itself, or to the hop.
     Header,
-    /// The handshake is not at the point where this can be done.
+    /// The handshake is not at the point where this can be done, or the client role cannot do it: what it sends is masked.
     State,
 }
 

@@ -83,7 +83,7 @@ impl Version {
         matches!(self.framing(), Framing::Hybi)
     }
 
-    /// Returns the code that stands for `code` on the wire: 7 and 8 know neither 1008 nor 1011 to 1013, 7 not even 1007,
+    /// Returns the code that stands for `code` on the wire: 7 and 8 know neither 1008 nor 1010 to 1014, 7 not even 1007,
     /// and both call "too large" 1004. `None` where the version has no codes.
     #[must_use]
     pub const fn close_code(self, code: CloseCode) -> Option<CloseCode> {
