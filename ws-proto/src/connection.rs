@@ -123,7 +123,7 @@ impl Connection {
 
     /// Takes bytes up to the next event. Call until `None`, or stop after any event: what `input` still holds is the caller's.
     /// Replies that the protocol owes (pong, close) are appended to `out`. After the end everything is taken and dropped.
-    #[inline(always)] // One caller, whose loop it is the body of.
+    #[inline]
     pub fn receive<'b>(
         &mut self,
         now: Instant,
@@ -133,35 +133,61 @@ impl Connection {
         if input.is_empty() {
             return None;
         }
-        if self.assembler.is_empty()
-            && let State::Open(keepalive) = &mut self.state
-        {
-            // A message that is one whole frame, as nearly all are: no copy, no state, no heap.
-            match &mut self.decoder {
-                Decoder::Hybi(decoder) => {
-                    if let Some((binary, payload)) = decoder.whole(input, self.limits.max_message) {
-                        keepalive.hear(now);
-                        keepalive.note_message(now);
-                        if binary {
-                            return Some(Event::Message(Message::binary(payload)));
-                        }
-                        if let Ok(text) = utf8::prove(payload) {
-                            return Some(Event::Message(Message::text(text)));
-                        }
-                        self.fail(ProtocolError::Utf8, input, out);
-                        return None;
-                    }
-                }
-                Decoder::Hixie(decoder) => {
-                    if let Some(text) = decoder.whole(input, self.limits.max_message) {
-                        keepalive.hear(now);
-                        keepalive.note_message(now);
-                        return Some(Event::Message(Message::Text(utf8::replace(text))));
-                    }
-                }
-            }
+        if let Some(message) = self.receive_whole(now, input, out) {
+            return Some(Event::Message(message));
         }
         self.receive_pieces(now, input, out)
+    }
+
+    /// Takes a message that is one whole frame, as nearly all are: no copy, no state, no heap. `None` says that there is none,
+    /// or that it was none: [`receive`](Self::receive), which asks here first, takes all else, and a loop that asks both by
+    /// turns hears of everything in its order.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use ws_proto::{Connection, Input, Instant, Limits, Message, Output, Role, Version};
+    /// # let mut connection = Connection::new(Instant::at(0), Version::Hixie76, Role::Server, Arc::<Limits>::default());
+    /// # let (now, mut out) = (Instant::at(1), Output::default());
+    /// let mut bytes = *b"\0whole\xff\0and a p";
+    /// let mut input = Input::new(&mut bytes);
+    /// assert_eq!(connection.receive_whole(now, &mut input, &mut out), Some(Message::text("whole")));
+    /// assert_eq!(connection.receive_whole(now, &mut input, &mut out), None);
+    /// assert_eq!(input.as_slice(), b"\0and a p"); // What `receive` takes.
+    /// ```
+    #[inline(always)] // One hot caller, whose loop it is the body of.
+    pub fn receive_whole<'b>(
+        &mut self,
+        now: Instant,
+        input: &mut Input<'b>,
+        out: &mut Output,
+    ) -> Option<Message<'b>> {
+        if !self.assembler.is_empty() {
+            return None;
+        }
+        let State::Open(keepalive) = &mut self.state else {
+            return None;
+        };
+        match &mut self.decoder {
+            Decoder::Hybi(decoder) => {
+                let (binary, payload) = decoder.whole(input, self.limits.max_message)?;
+                keepalive.hear(now);
+                keepalive.note_message(now);
+                if binary {
+                    return Some(Message::binary(payload));
+                }
+                if let Ok(text) = utf8::prove(payload) {
+                    return Some(Message::text(text));
+                }
+                self.fail(ProtocolError::Utf8, input, out);
+                None
+            }
+            Decoder::Hixie(decoder) => {
+                let text = decoder.whole(input, self.limits.max_message)?;
+                keepalive.hear(now);
+                keepalive.note_message(now);
+                Some(Message::Text(utf8::replace(text)))
+            }
+        }
     }
 
     /// In a long frame: room at the end of the message to read straight into; never past the frame.

@@ -16,43 +16,50 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Ends that are kept for who looks.
 const KEPT: usize = 32;
 
-/// What a client said of itself when it came, in one piece of heap.
+/// What a client said of itself when it came, in one piece of heap: the parts' lengths, then the parts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct About {
-    text: Box<str>,
-    /// Where each part ends, and whether there is one.
-    parts: [(u32, bool); PARTS],
-}
+pub(crate) struct About(Box<[u8]>);
 
 const PARTS: usize = 5;
+/// A part that there is none of.
+const ABSENT: u16 = u16::MAX;
+
+/// Cuts a part whose length would be none.
+fn fitting(part: &str) -> &str {
+    let mut end = part.len().min(usize::from(ABSENT) - 1);
+    while !part.is_char_boundary(end) {
+        end -= 1;
+    }
+    part.get(..end).unwrap_or_default()
+}
 
 impl About {
-    /// Keeps peer, resource, origin, subprotocol and the request's id.
+    /// Keeps peer, resource, origin, subprotocol and the request's id, of each at most 65,534 bytes.
     pub(crate) fn new(parts: [Option<&str>; PARTS]) -> Self {
-        let mut ends = [(0, false); PARTS];
-        let mut text = String::with_capacity(parts.iter().flatten().map(|part| part.len()).sum());
-        for (part, end) in parts.iter().zip(&mut ends) {
-            text.push_str(part.unwrap_or_default());
-            // A head is far smaller than 4 GiB.
-            *end = (
-                u32::try_from(text.len()).unwrap_or(u32::MAX),
-                part.is_some(),
-            );
+        let parts = parts.map(|part| part.map(fitting));
+        let length: usize = parts.iter().flatten().map(|part| part.len()).sum();
+        let mut bytes = Vec::with_capacity(2 * PARTS + length);
+        for part in parts {
+            let length = part.map_or(ABSENT, |part| part.len() as u16);
+            bytes.extend_from_slice(&length.to_le_bytes());
         }
-        Self {
-            text: text.into_boxed_str(),
-            parts: ends,
+        for part in parts.iter().flatten() {
+            bytes.extend_from_slice(part.as_bytes());
         }
+        Self(bytes.into_boxed_slice())
     }
 
     fn part(&self, place: usize) -> Option<&str> {
-        let (end, is_there) = *self.parts.get(place)?;
-        let begin = match place.checked_sub(1) {
-            Some(before) => self.parts.get(before)?.0,
-            None => 0,
-        };
-        let text = self.text.get(begin as usize..end as usize)?;
-        is_there.then_some(text)
+        let (lengths, text) = self.0.split_at_checked(2 * PARTS)?;
+        let (lengths, _) = lengths.as_chunks::<2>();
+        let mut lengths = lengths.iter().map(|length| u16::from_le_bytes(*length));
+        let before = lengths
+            .by_ref()
+            .take(place)
+            .filter(|length| *length != ABSENT);
+        let begin = before.map(usize::from).sum();
+        let length = lengths.next().filter(|length| *length != ABSENT)?;
+        std::str::from_utf8(text.get(begin..begin + usize::from(length))?).ok()
     }
 
     /// The client's address as far as the proxy is trusted.
@@ -274,6 +281,12 @@ mod tests {
             ("", Some("http://あ"), Some("r1"))
         );
         assert_eq!(About::default().resource(), "");
+        let long = "あ".repeat(30_000);
+        let about = About::new([None, Some(&long), Some("o"), None, None]);
+        assert_eq!(
+            (about.resource().len(), about.origin()),
+            (65_532, Some("o"))
+        );
     }
 
     #[test]
