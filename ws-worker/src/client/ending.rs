@@ -1,8 +1,8 @@
 //! How a client ends, in which words its handler hears of it, and by whom.
 
-use super::{Client, Context, Phase, Share, Verdict};
+use super::{Client, Context, Flags, Phase, Share, Verdict};
 use crate::clock::unix_seconds;
-use crate::ends::{About, Ended};
+use crate::ends::Ended;
 use crate::handler::{ClosedBy, End};
 use std::time::Duration;
 use ws_proto::{Cause, CloseCode, Version};
@@ -116,7 +116,7 @@ impl Client {
         };
         self.tell(cx, &end);
         if matches!(closed.cause, Cause::PongMissed | Cause::CloseTimeout) {
-            self.flags.broken = true; // Nobody is there to read on, or to wait for any longer.
+            self.flags.set(Flags::BROKEN, true); // Nobody is there to read on, or to wait for any longer.
         }
     }
 
@@ -124,7 +124,7 @@ impl Client {
     pub(super) fn drop_open(&mut self, cx: &mut Context<'_>, why: Drop) {
         let (code, reason) = why.words();
         if let Phase::Open(connection) = &mut self.phase {
-            connection.handle_eof(cx.now); // Whoever is told can send nothing any more.
+            connection.handle_eof(cx.common.now); // Whoever is told can send nothing any more.
         }
         cx.process.counters.drop_client(why.place());
         let end = End {
@@ -134,28 +134,27 @@ impl Client {
             by: ClosedBy::Worker,
         };
         self.tell(cx, &end);
-        self.flags.broken = true;
+        self.flags.set(Flags::BROKEN, true);
     }
 
     /// The end of an open socket: counts it, tells its handler, and says no more.
     fn tell(&mut self, cx: &mut Context<'_>, end: &End<'_>) {
         if let Phase::Open(connection) = &self.phase
-            && std::mem::take(&mut self.flags.opened)
+            && self.flags.take(Flags::OPENED)
         {
             let version = connection.version();
-            cx.counts.route(self.route).closed(version);
+            cx.common.counts.route(self.route).closed(version);
             let code = end.code.map(CloseCode::get);
             cx.process.counters.end(end.by as usize, code);
             let has_pinged = self.round_trip != u32::MAX;
             let id = self.id(cx);
-            let cold = self.cold.as_mut();
             let ended = Ended {
                 id,
                 route: self.route,
                 version,
-                about: cold.map_or_else(About::default, |cold| std::mem::take(&mut cold.about)),
+                about: std::mem::take(&mut self.about),
                 at: unix_seconds(),
-                lasted: cx.now.since(self.since),
+                lasted: cx.common.now.since(self.since),
                 messages_in: u64::from(self.messages_in),
                 bytes_in: self.bytes_in,
                 messages_out: u64::from(self.messages_out),
@@ -166,7 +165,9 @@ impl Client {
                 clean: end.clean,
                 round_trip: has_pinged.then(|| Duration::from_millis(self.round_trip.into())),
             };
-            cx.process.ends.note(cx.now, ended, &cx.process.config);
+            cx.process
+                .ends
+                .note(cx.common.now, ended, &cx.process.config);
         }
         self.lend(cx, |socket, handler| handler.on_close(socket, end));
         self.return_context(cx.process); // The connection has forgotten already.
@@ -180,7 +181,7 @@ impl Client {
         if let Phase::Open(_) = &self.phase {
             self.drop_open(cx, why);
         }
-        self.flags.broken = true;
+        self.flags.set(Flags::BROKEN, true);
     }
 
     /// Begins the closing handshake after what is queued, and writes it.
@@ -199,7 +200,7 @@ impl Client {
                 code,
                 reason: reason.to_owned(),
             }));
-            connection.close(cx.now, code, reason, cx.out);
+            connection.close(cx.common.now, code, reason, &mut cx.common.out);
         }
         self.settle(
             cx,

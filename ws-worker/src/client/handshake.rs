@@ -1,6 +1,7 @@
 //! A client until it is open: asked, accepted, refused or lost. Knows the decision, not how it was come to.
 
-use super::{Client, Context, Phase, Share, Verdict, route};
+use super::{Client, Context, Flags, Phase, Share, Verdict, route};
+use crate::clock;
 use crate::command::{Command, LateDecision};
 use crate::counters;
 use crate::handler::{Accept, ClosedBy, Decision, End};
@@ -31,7 +32,7 @@ impl Client {
                     return;
                 };
                 opening.forget_asking();
-                opening.reject(&rejection, cx.out);
+                opening.reject(&rejection, &mut cx.common.out);
                 self.linger(cx);
             }
             Decision::Later => opening.wait_for_decision(),
@@ -50,9 +51,16 @@ impl Client {
             return;
         };
         let takeover = (limits.deflate).is_some_and(|deflate| deflate.takeover);
-        self.flags.has_context = takeover && process.take_context();
-        let has_context = self.flags.has_context;
-        match opening.accept(cx.now, accept, limits, has_context, cx.out) {
+        self.flags
+            .set(Flags::HAS_CONTEXT, takeover && process.take_context());
+        let has_context = self.flags.has(Flags::HAS_CONTEXT);
+        match opening.accept(
+            cx.common.now,
+            accept,
+            limits,
+            has_context,
+            &mut cx.common.out,
+        ) {
             Ok(true) => self.open(cx),
             Ok(false) => {}
             Err(error) => {
@@ -63,7 +71,7 @@ impl Client {
                         headers: ws_proto::Headers::default(),
                         body: Vec::new(),
                     },
-                    cx.out,
+                    &mut cx.common.out,
                 );
                 self.lose(
                     cx,
@@ -90,12 +98,17 @@ impl Client {
             LateDecision::Reject(rejection) => {
                 cx.process.counters.refuse(counters::APP);
                 opening.forget_asking();
-                opening.reject(&rejection, cx.out);
+                opening.reject(&rejection, &mut cx.common.out);
                 self.linger(cx);
             }
             LateDecision::Unavailable(retry_after) => {
                 opening.forget_asking();
-                opening.refuse(Refusal::Unavailable, Some(retry_after), 0, cx.out);
+                opening.refuse(
+                    Refusal::Unavailable,
+                    Some(retry_after),
+                    0,
+                    &mut cx.common.out,
+                );
                 cx.process.counters.refuse(counters::APP_SILENT);
                 self.linger(cx);
             }
@@ -103,7 +116,7 @@ impl Client {
     }
 
     pub(super) fn open(&mut self, cx: &mut Context<'_>) {
-        let until = cx.now;
+        let until = cx.common.now;
         let phase = std::mem::replace(
             &mut self.phase,
             Phase::Lingering {
@@ -116,24 +129,28 @@ impl Client {
             return;
         };
         let kept = opening.take_kept();
-        let (connection, cold) = opening.into_connection(cx.now, cx.process);
+        let (connection, about) = opening.into_connection(cx.common.now, cx.process);
         let Some(connection) = connection else {
-            self.flags.broken = true;
+            self.flags.set(Flags::BROKEN, true);
             return;
         };
         let deflate = connection.deflate();
-        self.flags.deflates = deflate.is_some();
+        self.flags.set(Flags::DEFLATES, deflate.is_some());
         if !deflate.is_some_and(|deflate| deflate.has_context()) {
             self.return_context(cx.process);
         }
-        cx.counts.route(self.route).opened(connection.version());
+        cx.common
+            .counts
+            .route(self.route)
+            .opened(connection.version());
         self.phase = Phase::Open(connection);
-        self.cold = cold;
-        self.flags.opened = true;
-        self.since = cx.now;
+        self.about = about;
+        self.opened_at = u32::try_from(clock::unix_seconds()).unwrap_or(u32::MAX);
+        self.flags.set(Flags::OPENED, true);
+        self.since = cx.common.now;
         self.lend(cx, |socket, handler| handler.on_open(socket));
         let kept = kept.into_iter();
-        cx.router.own.extend(kept.map(|action| Command {
+        cx.common.router.own.extend(kept.map(|action| Command {
             action,
             reply: None,
         }));
@@ -156,8 +173,8 @@ impl Client {
                 "handshake refused"
             );
         }
-        if !opening.serve_page(refusal, &cx.process.config, cx.out) {
-            opening.refuse(refusal, None, dice, cx.out);
+        if !opening.serve_page(refusal, &cx.process.config, &mut cx.common.out) {
+            opening.refuse(refusal, None, dice, &mut cx.common.out);
         }
         self.lose(cx, CloseCode::ABNORMAL, refusal.name(), ClosedBy::Worker);
         self.linger(cx);
@@ -184,7 +201,7 @@ impl Client {
                 route.limits.close_timeout
             });
         self.phase = Phase::Lingering {
-            until: cx.now + limit,
+            until: cx.common.now + limit,
             dropped: 0,
             finished: false,
         };

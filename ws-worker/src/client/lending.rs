@@ -1,37 +1,31 @@
 //! A client's parts as its handler sees them for the length of one call.
 
-use super::{Client, Closing, Context, Flags, LARGE, Phase, route};
+use super::{Client, Closing, Common, Context, Flags, LARGE, Phase, route};
 use crate::command::{RouteId, SocketId};
 use crate::config::Route;
 use crate::handler::{ClosedBy, Handler, Lent, SendError, Socket};
-use crate::outbound::Outbound;
+use crate::process::Process;
 use crate::source::Router;
-use crate::stream::Stream;
-use ws_proto::{CloseCode, Connection, Instant, Message, Output, Version};
+use ws_proto::{CloseCode, Message, Version};
 
-/// A client's parts as a handler's [`Socket`] uses them.
+/// A client as a handler's [`Socket`] uses it.
 struct Lending<'a> {
-    now: Instant,
-    connection: &'a mut Connection,
-    stream: &'a mut Stream,
-    outbound: &'a mut Outbound,
-    out: &'a mut Output,
-    router: &'a mut Router,
+    client: &'a mut Client,
+    common: &'a mut Common,
+    process: &'a Process,
     route: &'a Route,
-    closing: &'a mut Option<Box<Closing>>,
-    flags: &'a mut Flags,
-    sent: u32,
-    sent_bytes: u64,
-    id: SocketId,
 }
 
 impl Lent for Lending<'_> {
     fn id(&self) -> SocketId {
-        self.id
+        self.client.id_in(self.process, &self.common.router)
     }
 
     fn version(&self) -> Version {
-        self.connection.version()
+        match &self.client.phase {
+            Phase::Open(connection) => connection.version(),
+            Phase::Opening(_) | Phase::Lingering { .. } => Version::Rfc6455, // Nobody is lent then.
+        }
     }
 
     fn route(&self) -> RouteId {
@@ -39,70 +33,97 @@ impl Lent for Lending<'_> {
     }
 
     fn send(&mut self, message: Message<'_>) -> Result<(), SendError> {
-        if self.outbound.len() + self.out.len() >= self.route.max_output {
-            return Err(SendError::Full);
-        }
-        if self.router.own.is_empty() && message.payload().len() < LARGE {
-            let length = message.payload().len() as u64;
-            self.connection.send(self.now, message, self.out)?;
-            self.sent += 1;
-            self.sent_bytes += length;
+        let common = &mut *self.common;
+        let length = message.payload().len();
+        if common.router.own.is_empty()
+            && length < LARGE
+            && let Phase::Open(connection) = &mut self.client.phase
+        {
+            if self.client.outbound.len() + common.out.len() >= self.route.max_output {
+                return Err(SendError::Full);
+            }
+            connection.send(common.now, message, &mut common.out)?;
+            self.client.count_out(common, 1, length as u64);
             return Ok(());
         }
         self.send_otherwise(message)
     }
 
     fn ping(&mut self) -> Result<(), SendError> {
-        if self.outbound.len() + self.out.len() >= self.route.max_output {
-            return Err(SendError::Full);
-        }
-        Ok(self.connection.ping(self.now, self.out)?)
+        self.has_room()?;
+        let Phase::Open(connection) = &mut self.client.phase else {
+            return Err(SendError::Closed);
+        };
+        Ok(connection.ping(self.common.now, &mut self.common.out)?)
     }
 
     fn close(&mut self, code: CloseCode, reason: &str) {
-        if !self.router.own.is_empty() {
-            self.router.close_behind(self.id, code, reason);
-        } else if !self.connection.is_closing() {
-            *self.closing = Some(Box::new(Closing {
+        if !self.common.router.own.is_empty() {
+            let id = self.id();
+            self.common.router.close_behind(id, code, reason);
+        } else if let Phase::Open(connection) = &mut self.client.phase
+            && !connection.is_closing()
+        {
+            self.client.closing = Some(Box::new(Closing {
                 by: ClosedBy::App,
                 code,
                 reason: reason.to_owned(),
             }));
-            self.connection.close(self.now, code, reason, self.out);
+            connection.close(self.common.now, code, reason, &mut self.common.out);
         }
     }
 
     fn pause(&mut self) {
-        self.flags.paused = true;
+        self.client.flags.set(Flags::PAUSED, true);
     }
 
     fn router(&mut self) -> &mut Router {
-        self.router
+        &mut self.common.router
     }
 }
 
 impl Lending<'_> {
+    fn has_room(&self) -> Result<(), SendError> {
+        let waits = self.client.outbound.len() + self.common.out.len();
+        if waits >= self.route.max_output {
+            return Err(SendError::Full);
+        }
+        Ok(())
+    }
+
     /// Sends behind what waits, or from where the payload lies.
     #[inline(never)]
     fn send_otherwise(&mut self, message: Message<'_>) -> Result<(), SendError> {
+        self.has_room()?;
         let length = message.payload().len();
-        if !self.router.own.is_empty() {
+        let id = self.id();
+        let Client {
+            phase,
+            outbound,
+            stream,
+            flags,
+            ..
+        } = &mut *self.client;
+        let Common {
+            now, out, router, ..
+        } = &mut *self.common;
+        let Phase::Open(connection) = phase else {
+            return Err(SendError::Closed);
+        };
+        if !router.own.is_empty() {
             // A broadcast of this turn still waits: what is sent after it stays behind it.
-            self.connection.admits(message.is_binary(), length)?;
-            self.router.send_behind(self.id, message.into_owned());
+            connection.admits(message.is_binary(), length)?;
+            router.send_behind(id, message.into_owned());
             return Ok(());
         }
-        if self.connection.compresses(length) {
-            self.connection.send(self.now, message, self.out)?;
+        if connection.compresses(length) {
+            connection.send(*now, message, out)?;
         } else {
-            let framed = self.connection.frame(self.now, &message)?;
-            let written =
-                self.outbound
-                    .write_framed(self.now, self.stream, self.out, &framed, message);
-            self.flags.broken |= written.is_err();
+            let framed = connection.frame(*now, &message)?;
+            let written = outbound.write_framed(*now, stream, out, &framed, message);
+            flags.raise(Flags::BROKEN, written.is_err());
         }
-        self.sent += 1;
-        self.sent_bytes += length as u64;
+        self.client.count_out(self.common, 1, length as u64);
         Ok(())
     }
 }
@@ -127,26 +148,17 @@ impl Client {
         route: &Route,
         call: impl FnOnce(&mut Socket<'_>, &mut dyn Handler),
     ) {
-        let id = self.id(cx);
         let Some(handler) = cx.handlers.get_mut(usize::from(self.route.0)) else {
             return;
         };
-        let Phase::Open(connection) = &mut self.phase else {
+        if !matches!(self.phase, Phase::Open(_)) {
             return;
-        };
+        }
         let mut lending = Lending {
-            now: cx.now,
-            connection,
-            stream: &mut self.stream,
-            outbound: &mut self.outbound,
-            out: cx.out,
-            router: cx.router,
+            client: self,
+            common: cx.common,
+            process: cx.process,
             route,
-            closing: &mut self.closing,
-            flags: &mut self.flags,
-            sent: 0,
-            sent_bytes: 0,
-            id,
         };
         call(
             &mut Socket {
@@ -154,7 +166,5 @@ impl Client {
             },
             handler.as_mut(),
         );
-        let (sent, bytes) = (lending.sent, lending.sent_bytes);
-        self.count_out(cx, sent, bytes);
     }
 }

@@ -4,6 +4,7 @@
 use crate::command::{RouteId, SocketId, SocketInfo};
 use crate::config::{Config, HeartbeatText, Route};
 use crate::counters::{ThreadCounts, Totals};
+use crate::ends::About;
 use crate::handler::{ClosedBy, Handler, SendError};
 use crate::outbound::{HIGH_MARK, Outbound};
 use crate::process::Process;
@@ -15,11 +16,13 @@ use std::sync::Arc;
 use ws_proto::{CloseCode, Connection, Event, Input, Instant, Message, Output, Version};
 
 mod ending;
+mod flags;
 mod handshake;
 mod lending;
 mod opening;
 
 pub(crate) use ending::Drop;
+pub(crate) use flags::Flags;
 pub(crate) use opening::{Cold, Opening};
 
 use ending::Closing;
@@ -27,6 +30,9 @@ use opening::Step;
 
 /// Bytes a client may have read in one turn before others have theirs.
 const TURN_BYTES: usize = 512 * 1024;
+/// Where in the shared buffer is read to: behind two bytes and the six of a short frame's head its payload lies where a
+/// word begins, and is proved as text by words.
+const SCRATCH_OFFSET: usize = 2;
 /// Messages likewise.
 const TURN_MESSAGES: usize = 1024;
 /// Commands that may wait for the end of the turn before nobody's share is more than one message: each may be a broadcast,
@@ -37,18 +43,26 @@ const LARGE: usize = 16 * 1024;
 /// Bytes that are dropped of a client that was refused or has ended, before the socket is dropped as well.
 const LINGER_BYTES: usize = 1024 * 1024;
 
+/// What all clients of a loop share, each in its turn.
+pub(crate) struct Common {
+    pub(crate) now: Instant,
+    /// What is read comes here first.
+    pub(crate) scratch: Box<[u8]>,
+    /// What a turn has to say.
+    pub(crate) out: Output,
+    pub(crate) router: Router,
+    pub(crate) counts: Arc<ThreadCounts>,
+    pub(crate) totals: Totals,
+    /// Since when the memory budget is nearly used up, and nobody is read.
+    pub(crate) starved_since: Option<Instant>,
+}
+
 /// What the loop lends to a client for its turn.
 pub(crate) struct Context<'a> {
-    pub(crate) now: Instant,
-    pub(crate) scratch: &'a mut [u8],
-    pub(crate) out: &'a mut Output,
-    pub(crate) router: &'a mut Router,
+    pub(crate) common: &'a mut Common,
+    /// By the routes' numbers.
     pub(crate) handlers: &'a mut [Box<dyn Handler>],
     pub(crate) process: &'a Process,
-    pub(crate) counts: &'a ThreadCounts,
-    pub(crate) totals: &'a mut Totals,
-    /// The memory budget is nearly used up: nobody is read.
-    pub(crate) starved: bool,
 }
 
 /// One accepted socket.
@@ -58,7 +72,9 @@ pub(crate) struct Client {
     pub(crate) phase: Phase,
     /// Read but not yet taken: a queue is full, a turn's share used up, or a head waits for its decision.
     unread: Vec<u8>,
-    /// What is kept for inspection and groups.
+    /// What it said when it came, where somebody may ask for it.
+    about: About,
+    /// What the app said of it.
     pub(crate) cold: Option<Box<Cold>>,
     /// Who began to close, and with what words, if it was us.
     closing: Option<Box<Closing>>,
@@ -74,45 +90,15 @@ pub(crate) struct Client {
     messages_out: u32,
     /// Of the last ping, in milliseconds; the largest number if there was none.
     round_trip: u32,
-    /// Since when it is open.
+    /// Since when it is open; the same in seconds since 1970.
     since: Instant,
+    opened_at: u32,
     pub(crate) route: RouteId,
     /// Place among the route's members, while open.
     pub(crate) place: Option<u32>,
     /// Its address, if sockets of an address are counted.
     counted_peer: Option<Box<std::net::IpAddr>>,
     pub(crate) flags: Flags,
-}
-
-/// What is remembered of a client in single bits.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Flags {
-    /// Edge-triggered: set by an event, cleared by `WouldBlock` and by a short read.
-    pub(crate) readable: bool,
-    /// The event said that the peer's end or an error is in the stream: read on to it.
-    pub(crate) hangup: bool,
-    /// It stands in the queue for another turn.
-    pub(crate) queued: bool,
-    /// Its handler paused it.
-    paused: bool,
-    /// Its output is over the high mark and not yet below the low one.
-    blocked: bool,
-    /// The memory budget stops it.
-    starved: bool,
-    /// The connection was told to suspend its deadlines.
-    suspended: bool,
-    /// The socket failed: nothing can be written any more.
-    broken: bool,
-    /// The peer's stream has ended.
-    eof: bool,
-    /// It was open, and its handler knows.
-    opened: bool,
-    /// Its deadline stands in the wheel and can only move away: see [`Client::is_calm`].
-    pub(crate) calm: bool,
-    /// Its messages may come compressed.
-    deflates: bool,
-    /// It has room for context takeover, which is to be given back.
-    has_context: bool,
 }
 
 /// Where it stands.
@@ -159,6 +145,7 @@ impl Client {
             outbound: Outbound::new(),
             phase: Phase::Opening(Box::new(opening)),
             unread: Vec::new(),
+            about: About::default(),
             cold: None,
             closing: None,
             key,
@@ -171,6 +158,7 @@ impl Client {
             messages_out: 0,
             round_trip: u32::MAX,
             since: Instant::at(0),
+            opened_at: 0,
             route: RouteId(0),
             place: None,
             counted_peer: None,
@@ -179,9 +167,13 @@ impl Client {
     }
 
     pub(crate) fn id(&self, cx: &Context<'_>) -> SocketId {
+        self.id_in(cx.process, &cx.common.router)
+    }
+
+    fn id_in(&self, process: &Process, router: &Router) -> SocketId {
         SocketId {
-            boot: cx.process.boot_mark,
-            thread: cx.router.thread,
+            boot: process.boot_mark,
+            thread: router.thread,
             slot: self.entry.slot,
             key: self.key,
         }
@@ -194,15 +186,35 @@ impl Client {
             bytes: TURN_BYTES,
             messages: TURN_MESSAGES,
         };
-        if self.outbound.has_backlog() {
-            self.flags.broken |= self.outbound.drain(cx.now, &mut self.stream).is_err();
-        }
-        self.update_pause(cx);
-        self.read(cx, &mut share);
-        if !self.flags.calm {
-            self.handle_timeout(cx); // After the bytes: a pong already here is not late.
+        if self
+            .flags
+            .are(Flags::CALLED, Flags::READABLE.and(Flags::CALM))
+            && self.holds_nothing()
+            && cx.common.starved_since.is_none()
+        {
+            // As nearly always: nothing but bytes can have come.
+            self.read_shared(cx, &mut share);
+            if self.flags.has(Flags::READABLE) {
+                self.read(cx, &mut share);
+            }
+        } else {
+            self.serve_otherwise(cx, &mut share);
         }
         self.settle(cx, &share)
+    }
+
+    /// Serves one that something hinders, waits for, or has called that is not its socket.
+    #[inline(never)]
+    fn serve_otherwise(&mut self, cx: &mut Context<'_>, share: &mut Share) {
+        if self.outbound.has_backlog() {
+            let drained = self.outbound.drain(cx.common.now, &mut self.stream);
+            self.flags.raise(Flags::BROKEN, drained.is_err());
+        }
+        self.update_pause(cx);
+        self.read(cx, share);
+        if !self.flags.has(Flags::CALM) {
+            self.handle_timeout(cx); // After the bytes: a pong already here is not late.
+        }
     }
 
     /// Ends a turn: the connection's end is told, the turn's output written, the next step decided.
@@ -213,13 +225,35 @@ impl Client {
         {
             self.end(cx);
         }
-        if !self.flags.broken {
-            let flushed = self.outbound.flush(cx.now, &mut self.stream, cx.out);
-            self.flags.broken = flushed.is_err();
+        if !self.flags.has(Flags::BROKEN) {
+            let flushed = self
+                .outbound
+                .flush(cx.common.now, &mut self.stream, &mut cx.common.out);
+            self.flags.set(Flags::BROKEN, flushed.is_err());
         }
-        if self.flags.broken {
+        if self.flags.has(Flags::BROKEN) {
             return self.leave(cx);
         }
+        if !self.flags.has(Flags::UNSETTLED)
+            && self.holds_nothing()
+            && cx.common.starved_since.is_none()
+        {
+            return Verdict::Stays; // As nearly always: there is nothing of which the rest would have to take note.
+        }
+        self.settle_otherwise(cx, share)
+    }
+
+    /// Returns whether it is open and holds no bytes, in either direction, of which anybody had to take note.
+    #[inline]
+    fn holds_nothing(&self) -> bool {
+        self.accounted == 0
+            && self.unread.capacity() == 0
+            && !self.outbound.has_backlog()
+            && matches!(&self.phase, Phase::Open(connection) if connection.memory() == 0)
+    }
+
+    #[inline(never)]
+    fn settle_otherwise(&mut self, cx: &mut Context<'_>, share: &Share) -> Verdict {
         self.update_pause(cx);
         self.account(cx);
         if let Phase::Lingering { .. } = &self.phase
@@ -228,7 +262,7 @@ impl Client {
         {
             return Verdict::Leaves;
         }
-        let more = self.flags.readable || !self.unread.is_empty();
+        let more = self.flags.has(Flags::READABLE) || !self.unread.is_empty();
         if more && self.may_take(cx) && share.is_used_up() {
             Verdict::Again
         } else {
@@ -239,9 +273,9 @@ impl Client {
     /// Ends with a socket that failed: nothing can be written any more.
     #[cold]
     fn leave(&mut self, cx: &mut Context<'_>) -> Verdict {
-        cx.out.clear(crate::outbound::KEEP);
+        cx.common.out.clear(crate::outbound::KEEP);
         if let Phase::Open(connection) = &mut self.phase {
-            connection.handle_eof(cx.now);
+            connection.handle_eof(cx.common.now);
             self.end(cx);
         }
         self.lose(cx, CloseCode::ABNORMAL, "connection lost", ClosedBy::Client);
@@ -251,19 +285,19 @@ impl Client {
     /// All is written that was to be: says so to the peer, once. Returns whether the peer's stream has ended as well.
     fn finish_writing(&mut self) -> bool {
         if let Phase::Lingering { finished, .. } = &mut self.phase
-            && !self.flags.eof
+            && !self.flags.has(Flags::EOF)
             && !std::mem::replace(finished, true)
         {
             self.stream.finish();
         }
-        self.flags.eof
+        self.flags.has(Flags::EOF)
     }
 
     #[inline]
     fn may_take(&self, cx: &Context<'_>) -> bool {
         match &self.phase {
             Phase::Opening(opening) => !opening.is_deciding(),
-            Phase::Open(_) => !(self.flags.paused || self.flags.blocked || cx.starved),
+            Phase::Open(_) => !self.flags.has(Flags::STOPPED) && cx.common.starved_since.is_none(),
             Phase::Lingering { .. } => true,
         }
     }
@@ -276,7 +310,7 @@ impl Client {
             Phase::Open(connection) => {
                 !connection.is_closing()
                     && !connection.awaits_pong()
-                    && !self.flags.suspended
+                    && !self.flags.has(Flags::SUSPENDED)
                     && self.outbound.len() == 0
             }
             Phase::Opening(_) | Phase::Lingering { .. } => false,
@@ -286,12 +320,9 @@ impl Client {
     /// Tells the connection when we stop and start listening, so that nobody is called silent meanwhile.
     #[inline]
     fn update_pause(&mut self, cx: &Context<'_>) {
-        let flags = &self.flags;
-        if flags.paused
-            || flags.blocked
-            || flags.suspended
-            || cx.starved
+        if self.flags.has(Flags::HINDERED)
             || self.outbound.has_backlog()
+            || cx.common.starved_since.is_some()
         {
             self.change_pause(cx);
         }
@@ -299,33 +330,37 @@ impl Client {
 
     #[inline(never)]
     fn change_pause(&mut self, cx: &Context<'_>) {
-        if self.flags.blocked {
-            self.flags.blocked = !self.outbound.is_below_low_mark();
+        if self.flags.has(Flags::BLOCKED) {
+            self.flags
+                .set(Flags::BLOCKED, !self.outbound.is_below_low_mark());
         } else if self.outbound.is_above_high_mark() {
-            self.flags.blocked = true;
+            self.flags.set(Flags::BLOCKED, true);
         }
-        self.flags.starved = cx.starved;
-        let suspend = self.flags.paused || self.flags.blocked || self.flags.starved;
-        if suspend != self.flags.suspended
+        self.flags
+            .set(Flags::STARVED, cx.common.starved_since.is_some());
+        let suspend = self.flags.has(Flags::PAUSED)
+            || self.flags.has(Flags::BLOCKED)
+            || self.flags.has(Flags::STARVED);
+        if suspend != self.flags.has(Flags::SUSPENDED)
             && let Phase::Open(connection) = &mut self.phase
         {
-            self.flags.suspended = suspend;
+            self.flags.set(Flags::SUSPENDED, suspend);
             if suspend {
-                connection.pause(cx.now);
+                connection.pause(cx.common.now);
             } else {
-                connection.resume(cx.now);
+                connection.resume(cx.common.now);
             }
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn read(&mut self, cx: &mut Context<'_>, share: &mut Share) {
         if !self.unread.is_empty() && self.may_take(cx) {
             self.take_unread(cx, share);
         }
-        while self.flags.readable
+        while self.flags.has(Flags::READABLE)
             && self.unread.is_empty()
-            && !self.flags.broken
+            && !self.flags.has(Flags::BROKEN)
             && !share.is_used_up()
             && self.may_take(cx)
         {
@@ -340,24 +375,31 @@ impl Client {
                 let Phase::Open(connection) = &mut self.phase else {
                     continue;
                 };
-                let event = connection.received(cx.now, count, cx.out);
+                let event = connection.received(cx.common.now, count, &mut cx.common.out);
                 self.event(cx, event, share);
                 continue;
             }
-            // The buffer leaves the context for as long as messages borrow it.
-            let scratch = std::mem::take(&mut cx.scratch);
-            let size = scratch.len();
-            let result = self.stream.read(scratch);
-            if let Some(count) = self.after_read(cx, result, size, share) {
-                let (bytes, _) = scratch.split_at_mut(count);
-                let mut input = Input::new(bytes);
-                self.take(cx, &mut input, share);
-                if !input.is_empty() {
-                    self.unread = input.as_slice().to_vec();
-                }
-            }
-            cx.scratch = scratch;
+            self.read_shared(cx, share);
         }
+    }
+
+    /// Reads once into the buffer that all share, and takes what came.
+    #[inline(always)] // Two callers, and in one of them nearly all messages come.
+    fn read_shared(&mut self, cx: &mut Context<'_>, share: &mut Share) {
+        // The buffer leaves the context for as long as messages borrow it.
+        let mut scratch = std::mem::take(&mut cx.common.scratch);
+        let room = scratch.get_mut(SCRATCH_OFFSET..).unwrap_or_default();
+        let size = room.len();
+        let result = self.stream.read(room);
+        if let Some(count) = self.after_read(cx, result, size, share) {
+            let (bytes, _) = room.split_at_mut(count);
+            let mut input = Input::new(bytes);
+            self.take(cx, &mut input, share);
+            if !input.is_empty() {
+                self.unread = input.as_slice().to_vec();
+            }
+        }
+        cx.common.scratch = scratch;
     }
 
     /// Takes what an earlier turn left.
@@ -384,8 +426,8 @@ impl Client {
     ) -> Option<usize> {
         match result {
             Ok(count) if count > 0 => {
-                if count < size && !self.flags.hangup {
-                    self.flags.readable = false;
+                if count < size && !self.flags.has(Flags::HANGUP) {
+                    self.flags.set(Flags::READABLE, false);
                 }
                 share.bytes = share.bytes.saturating_sub(count);
                 Some(count)
@@ -400,30 +442,41 @@ impl Client {
     /// Nothing came, the stream's end or an error.
     #[inline(never)]
     fn read_nothing(&mut self, cx: &mut Context<'_>, result: std::io::Result<usize>) {
-        self.flags.readable = false;
+        self.flags.set(Flags::READABLE, false);
         match result {
             Ok(_) => {
-                self.flags.eof = true;
+                self.flags.set(Flags::EOF, true);
                 match &mut self.phase {
-                    Phase::Open(connection) => connection.handle_eof(cx.now),
+                    Phase::Open(connection) => connection.handle_eof(cx.common.now),
                     Phase::Opening(_) => self.leave_opening(cx),
                     Phase::Lingering { .. } => {}
                 }
             }
-            Err(error) => self.flags.broken |= error.kind() != ErrorKind::WouldBlock,
+            Err(error) => self
+                .flags
+                .raise(Flags::BROKEN, error.kind() != ErrorKind::WouldBlock),
         }
     }
 
     /// Takes bytes until none is left or nothing more may be taken now.
-    #[inline]
+    #[inline(always)] // Two callers, and in one of them all messages come.
     fn take(&mut self, cx: &mut Context<'_>, input: &mut Input<'_>, share: &mut Share) {
         // At least once: a handshake may have had its last byte in an earlier turn.
         loop {
             if let Phase::Open(connection) = &mut self.phase {
-                let Some(event) = connection.receive(cx.now, input, cx.out) else {
+                if let Some(message) =
+                    connection.receive_whole(cx.common.now, input, &mut cx.common.out)
+                {
+                    self.message(cx, message);
+                    share.messages = share.messages.saturating_sub(1);
+                    self.bound(cx, share);
+                } else if let Some(event) =
+                    connection.receive(cx.common.now, input, &mut cx.common.out)
+                {
+                    self.event(cx, Some(event), share);
+                } else {
                     return;
-                };
-                self.event(cx, Some(event), share);
+                }
                 if input.is_empty() || share.is_used_up() || !self.may_take(cx) {
                     return;
                 }
@@ -439,7 +492,12 @@ impl Client {
         match &mut self.phase {
             Phase::Opening(opening) => {
                 opening.count(cx.process);
-                match opening.receive(cx.now, &cx.process.config.head, input, cx.out) {
+                match opening.receive(
+                    cx.common.now,
+                    &cx.process.config.head,
+                    input,
+                    &mut cx.common.out,
+                ) {
                     Step::More => return false,
                     Step::Request => self.decide(cx),
                     Step::Open => self.open(cx),
@@ -449,35 +507,41 @@ impl Client {
             }
             Phase::Lingering { dropped, .. } => {
                 *dropped += input.take(usize::MAX).len();
-                self.flags.broken |= *dropped > LINGER_BYTES;
+                self.flags.raise(Flags::BROKEN, *dropped > LINGER_BYTES);
                 false
             }
             Phase::Open(_) => true,
         }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn event(&mut self, cx: &mut Context<'_>, event: Option<Event<'_>>, share: &mut Share) {
         match event {
             Some(Event::Message(message)) => {
                 share.messages = share.messages.saturating_sub(1);
-                if self.flags.deflates {
+                if self.flags.has(Flags::DEFLATES) {
                     // A few bytes may have become many: its share is of what others wait for.
                     share.bytes = share.bytes.saturating_sub(message.payload().len());
                 }
                 self.message(cx, message);
-                if cx.router.own.len() >= TURN_COMMANDS {
-                    share.messages = 0;
-                }
             }
             Some(Event::Pong(round_trip)) => {
-                cx.counts.round_trip.add(round_trip);
+                cx.common.counts.round_trip.add(round_trip);
                 self.round_trip = u32::try_from(round_trip.as_millis()).unwrap_or(u32::MAX);
                 self.lend(cx, |socket, handler| handler.on_pong(socket, round_trip));
             }
             Some(_) | None => {}
         }
-        if cx.out.len() > HIGH_MARK {
+        self.bound(cx, share);
+    }
+
+    /// Ends its turn after too many commands, and writes where there is too much to say.
+    #[inline(always)]
+    fn bound(&mut self, cx: &mut Context<'_>, share: &mut Share) {
+        if cx.common.router.own.len() >= TURN_COMMANDS {
+            share.messages = 0;
+        }
+        if cx.common.out.len() > HIGH_MARK {
             self.flush_early(cx);
         }
     }
@@ -485,18 +549,21 @@ impl Client {
     /// Writes before the turn is over: the turn's output is no place for more than a socket takes.
     #[inline(never)]
     fn flush_early(&mut self, cx: &mut Context<'_>) {
-        let flushed = self.outbound.flush(cx.now, &mut self.stream, cx.out);
-        self.flags.broken |= flushed.is_err();
-        self.flags.blocked |= self.outbound.is_above_high_mark();
+        let flushed = self
+            .outbound
+            .flush(cx.common.now, &mut self.stream, &mut cx.common.out);
+        self.flags.raise(Flags::BROKEN, flushed.is_err());
+        self.flags
+            .raise(Flags::BLOCKED, self.outbound.is_above_high_mark());
     }
 
-    #[inline]
+    #[inline(always)]
     fn message(&mut self, cx: &mut Context<'_>, message: Message<'_>) {
         let bytes = message.payload().len() as u64;
         self.messages_in = self.messages_in.wrapping_add(1);
         self.bytes_in = self.bytes_in.wrapping_add(bytes);
-        cx.totals.messages_in += 1;
-        cx.totals.bytes_in += bytes;
+        cx.common.totals.messages_in += 1;
+        cx.common.totals.bytes_in += bytes;
         let process = cx.process;
         let Some(route) = route(&process.config, self.route) else {
             return;
@@ -533,22 +600,22 @@ impl Client {
     fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         match &mut self.phase {
             Phase::Opening(opening) => {
-                if let Err(refusal) = opening.handle_timeout(cx.now) {
+                if let Err(refusal) = opening.handle_timeout(cx.common.now) {
                     self.refuse(cx, refusal);
                 }
             }
             Phase::Open(connection) => {
-                connection.handle_timeout(cx.now, cx.out);
+                connection.handle_timeout(cx.common.now, &mut cx.common.out);
                 let stall = route(&cx.process.config, self.route).map(|route| route.stall_timeout);
                 if let (Some(since), Some(stall)) = (self.outbound.stalled_since(), stall)
-                    && since + stall <= cx.now
+                    && since + stall <= cx.common.now
                 {
                     self.drop_open(cx, Drop::Stalled);
                 }
             }
             Phase::Lingering { until, .. } => {
-                if *until <= cx.now {
-                    self.flags.broken = true;
+                if *until <= cx.common.now {
+                    self.flags.set(Flags::BROKEN, true);
                 }
             }
         }
@@ -600,13 +667,13 @@ impl Client {
         frames: &[Arc<[u8]>],
         payloads: u64,
     ) -> Verdict {
-        self.count_out(cx, frames.len() as u32, payloads);
+        self.count_out(cx.common, frames.len() as u32, payloads);
         if self
             .outbound
-            .write_shared(cx.now, &mut self.stream, joined, frames)
+            .write_shared(cx.common.now, &mut self.stream, joined, frames)
             .is_err()
         {
-            self.flags.broken = true;
+            self.flags.set(Flags::BROKEN, true);
         }
         self.settle(
             cx,
@@ -618,20 +685,20 @@ impl Client {
     }
 
     #[inline]
-    fn count_out(&mut self, cx: &mut Context<'_>, messages: u32, bytes: u64) {
+    fn count_out(&mut self, common: &mut Common, messages: u32, bytes: u64) {
         self.messages_out = self.messages_out.wrapping_add(messages);
         self.bytes_out = self.bytes_out.wrapping_add(bytes);
-        cx.totals.messages_out += u64::from(messages);
-        cx.totals.bytes_out += bytes;
+        common.totals.messages_out += u64::from(messages);
+        common.totals.bytes_out += bytes;
     }
 
     /// Lets it be read again that its handler paused.
     pub(crate) fn resume(&mut self) {
-        self.flags.paused = false;
+        self.flags.set(Flags::PAUSED, false);
     }
 
     pub(crate) fn is_paused(&self) -> bool {
-        self.flags.paused
+        self.flags.has(Flags::PAUSED)
     }
 
     #[inline]
@@ -667,7 +734,7 @@ impl Client {
     }
 
     fn return_context(&mut self, process: &Process) {
-        if std::mem::take(&mut self.flags.has_context) {
+        if self.flags.take(Flags::HAS_CONTEXT) {
             process.return_context();
         }
     }
@@ -679,7 +746,6 @@ impl Client {
 
     pub(crate) fn info(&self, id: SocketId) -> SocketInfo {
         let cold = self.cold.as_deref();
-        let about = cold.map(|cold| &cold.about);
         SocketInfo {
             id,
             route: self.route,
@@ -687,10 +753,10 @@ impl Client {
                 Phase::Open(connection) => connection.version(),
                 Phase::Opening(_) | Phase::Lingering { .. } => Version::Rfc6455,
             },
-            peer: about.map_or_else(String::new, |about| about.peer().to_owned()),
-            resource: about.map_or_else(String::new, |about| about.resource().to_owned()),
-            origin: about.and_then(|about| Some(about.origin()?.to_owned())),
-            protocol: about.and_then(|about| Some(about.protocol()?.to_owned())),
+            peer: self.about.peer().to_owned(),
+            resource: self.about.resource().to_owned(),
+            origin: self.about.origin().map(str::to_owned),
+            protocol: self.about.protocol().map(str::to_owned),
             groups: cold.map_or_else(Vec::new, |cold| {
                 cold.groups
                     .iter()
@@ -698,7 +764,7 @@ impl Client {
                     .collect()
             }),
             meta: cold.map_or_else(Vec::new, |cold| cold.meta.clone()),
-            since: cold.map_or(0, |cold| cold.since),
+            since: u64::from(self.opened_at),
             messages_in: u64::from(self.messages_in),
             messages_out: u64::from(self.messages_out),
             queue: self.outbound.len(),
@@ -712,6 +778,6 @@ mod tests {
 
     #[test]
     fn an_idle_client_is_small() {
-        assert!(size_of::<Client>() <= 320, "{}", size_of::<Client>());
+        assert!(size_of::<Client>() <= 312, "{}", size_of::<Client>());
     }
 }

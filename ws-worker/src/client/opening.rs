@@ -1,7 +1,6 @@
 //! A client before it is open: the PROXY head where one is due, the handshake, who is really behind the proxy, the route
 //! and its handler's decision. Knows no socket; the client feeds it.
 
-use crate::clock;
 use crate::command::{Action, RouteId, Sent, SocketId};
 use crate::config::{Config, Target, origin_allowed};
 use crate::ends::{self, About};
@@ -16,11 +15,9 @@ use ws_proto::{
     Refusal, Rejection, SendError,
 };
 
-/// What is kept for inspection and groups, on the heap, only where somebody may ask.
+/// What the app has said of a socket, on the heap, only where it has.
 #[derive(Debug, Default)]
 pub(crate) struct Cold {
-    pub(crate) since: u64,
-    pub(crate) about: About,
     /// Names and places.
     pub(crate) groups: Vec<(Arc<str>, u32)>,
     pub(crate) meta: Vec<(Arc<str>, Arc<str>)>,
@@ -291,7 +288,7 @@ impl Opening {
         mut self: Box<Self>,
         now: Instant,
         process: &Process,
-    ) -> (Option<Connection>, Option<Box<Cold>>) {
+    ) -> (Option<Connection>, About) {
         self.uncount(process);
         let keeps = ends::are_logged()
             || process.config.control.is_some()
@@ -303,14 +300,12 @@ impl Opening {
                     .map(|route| &route.target),
                 Some(Target::Hooks(_))
             );
-        let cold = keeps.then(|| {
-            Box::new(Cold {
-                since: clock::unix_seconds(),
-                about: self.about(),
-                ..Cold::default()
-            })
-        });
-        (self.handshake.into_connection(now), cold)
+        let about = if keeps {
+            self.about()
+        } else {
+            About::default()
+        };
+        (self.handshake.into_connection(now), about)
     }
 
     /// Keeps what is known of the client.

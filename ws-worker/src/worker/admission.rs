@@ -62,7 +62,7 @@ impl Worker {
             return;
         }
         if self.process.starting.load(Ordering::Relaxed) {
-            self.accept_at = Some(self.now + STARTING_REST);
+            self.accept_at = Some(self.common.now + STARTING_REST);
             return;
         }
         for _ in 0..ACCEPTS {
@@ -83,13 +83,13 @@ impl Worker {
                 Accepted::Again => {}
                 Accepted::Exhausted(error) => {
                     self.process.counters.accept_errors.one();
-                    if self.quiet_until <= self.now {
-                        self.quiet_until = self.now + ACCEPT_COMPLAINT;
+                    if self.quiet_until <= self.common.now {
+                        self.quiet_until = self.common.now + ACCEPT_COMPLAINT;
                         tracing::warn!(%error, "cannot accept, trying again every 100 ms and when a socket ends; said once a minute");
                     }
                     self.spare.turn_away(acceptor);
                     acceptor.pending = true; // The edge does not come back by itself.
-                    self.accept_at = Some(self.now + ACCEPT_REST);
+                    self.accept_at = Some(self.common.now + ACCEPT_REST);
                     return;
                 }
             }
@@ -108,7 +108,7 @@ impl Worker {
             counters.connections.subtract(1);
             return;
         };
-        let opening = Opening::new(self.now, peer, proxy_protocol, &self.process.config);
+        let opening = Opening::new(self.common.now, peer, proxy_protocol, &self.process.config);
         let entry = self
             .clients
             .insert(|entry| Client::new(stream, opening, entry, key));

@@ -25,7 +25,7 @@ impl Worker {
         while let Some(Command {
             action: Action::Broadcast(next, None, message),
             reply: None,
-        }) = self.router.own.front()
+        }) = self.common.router.own.front()
         {
             bytes += message.message().payload().len();
             if next != scope
@@ -36,7 +36,7 @@ impl Worker {
                 return;
             }
             batch.push(Arc::clone(message));
-            self.router.own.pop_front();
+            self.common.router.own.pop_front();
         }
     }
 
@@ -51,7 +51,7 @@ impl Worker {
         self.gather_audience(scope, &mut audience);
         let except = except.map(|id| (id.slot, id.key)).filter(|_| {
             // A slot says nothing on another thread.
-            except.is_some_and(|id| id.thread == self.router.thread)
+            except.is_some_and(|id| id.thread == self.common.router.thread)
         });
         let mut counted = Counted::default();
         let mut framed = FramedBatch::new(batch);
@@ -90,7 +90,7 @@ impl Worker {
                 continue;
             }
             let payloads = framed.payloads;
-            let (joined, frames) = framed.get(variant, &mut self.out);
+            let (joined, frames) = framed.get(variant, &mut self.common.out);
             counted.queued += 1;
             self.step(entry, |client, cx| {
                 ((), client.write_shared(cx, joined, frames, payloads))

@@ -13,10 +13,10 @@ use ws_proto::CloseCode;
 impl Worker {
     pub(super) fn do_commands(&mut self) {
         loop {
-            while let Some(command) = self.router.own.pop_front() {
+            while let Some(command) = self.common.router.own.pop_front() {
                 self.command(command);
             }
-            while let Some((ticket, outcome)) = self.router.outcomes.pop_front() {
+            while let Some((ticket, outcome)) = self.common.router.outcomes.pop_front() {
                 if let Some(control) = &mut self.control {
                     control.outcome(&mut turn!(self), ticket, outcome);
                 }
@@ -24,7 +24,7 @@ impl Worker {
             if self.has_hooks {
                 self.hooks.borrow_mut().flush(&mut turn!(self));
             }
-            if self.router.own.is_empty() && self.router.outcomes.is_empty() {
+            if self.common.router.own.is_empty() && self.common.router.outcomes.is_empty() {
                 return;
             }
         }
@@ -85,7 +85,7 @@ impl Worker {
             }
         };
         if let Some(ticket) = reply {
-            self.router.answer(ticket, outcome);
+            self.common.router.answer(ticket, outcome);
         }
     }
 
@@ -98,7 +98,9 @@ impl Worker {
         let client = self.clients.get_mut(entry)?;
         let mut cx = context!(self);
         let done = catch_unwind(AssertUnwindSafe(|| step(client, &mut cx)));
-        self.totals.flush(self.counts.route(client.route));
+        self.common
+            .totals
+            .flush(self.common.counts.route(client.route));
         match done {
             Ok((value, verdict)) => {
                 self.finish(entry, verdict);
@@ -129,10 +131,10 @@ impl Worker {
         };
         let message = message.message().as_borrowed();
         // What is routed behind waiting commands would come back here for ever: this is the front of that queue.
-        let waiting = std::mem::take(&mut self.router.own);
+        let waiting = std::mem::take(&mut self.common.router.own);
         let result = self.step(entry, |client, cx| client.send(cx, message));
-        let new = std::mem::replace(&mut self.router.own, waiting);
-        self.router.own.extend(new);
+        let new = std::mem::replace(&mut self.common.router.own, waiting);
+        self.common.router.own.extend(new);
         match result {
             Some(Ok(())) => Sent::Queued,
             Some(Err(SendError::Full)) => {
@@ -257,7 +259,7 @@ impl Worker {
     }
 
     pub(super) fn list(&self, query: &ListQuery) -> Vec<crate::command::SocketInfo> {
-        let thread = self.router.thread;
+        let thread = self.common.router.thread;
         let after = query.after.map(|id| id.to_string());
         let mut ids: Vec<(String, SocketId)> = self
             .clients

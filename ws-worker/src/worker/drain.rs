@@ -69,7 +69,7 @@ impl Worker {
         self.process.draining.store(true, Ordering::Relaxed);
         self.acceptors.clear();
         if let Some(drain) = &mut self.drain {
-            drain.until = drain.until.min(self.now + limit);
+            drain.until = drain.until.min(self.common.now + limit);
             return;
         }
         let (mut openings, mut waiting) = (Vec::new(), Vec::new());
@@ -81,7 +81,7 @@ impl Worker {
             }
         }
         self.leaving.clear(); // They leave with everybody.
-        let mut drain = Drain::new(self.now, limit, waiting);
+        let mut drain = Drain::new(self.common.now, limit, waiting);
         drain.openings = openings;
         self.drain = Some(drain);
         self.drain_some();
@@ -90,9 +90,9 @@ impl Worker {
     /// Closes as many sockets as are due: all of them within the first half of the drain.
     pub(super) fn drain_some(&mut self) {
         let Some(drain) = &mut self.drain else { return };
-        let mut closing = drain.take_due(self.now);
+        let mut closing = drain.take_due(self.common.now);
         let grace = GRACE.min(drain.until.since(drain.began) / 2);
-        if drain.began + grace <= self.now {
+        if drain.began + grace <= self.common.now {
             closing.append(&mut drain.openings);
         }
         for entry in closing {
@@ -121,8 +121,8 @@ impl Worker {
         let Some(drain) = &self.drain else {
             return false;
         };
-        let late = drain.until <= self.now;
-        if drain.last_quarter() <= self.now && !self.clients.is_empty() {
+        let late = drain.until <= self.common.now;
+        if drain.last_quarter() <= self.common.now && !self.clients.is_empty() {
             for entry in self.clients.entries() {
                 self.step(entry, |client, cx| {
                     client.drop_now(cx, Drop::Draining);
@@ -136,7 +136,7 @@ impl Worker {
         let idle = self.clients.is_empty() && self.hooks.borrow().is_idle() && !is_asked;
         if late || idle {
             // Even idle it holds connections to apps, whose memory is counted.
-            self.hooks.borrow_mut().stop(self.now);
+            self.hooks.borrow_mut().stop(self.common.now);
         }
         if let Some(control) = &mut self.control
             && (late || idle)
@@ -153,7 +153,7 @@ impl Worker {
         }
         let waiting = self.sockets_of(&routes);
         let limit = self.process.config.drain;
-        let drain = Drain::new(self.now, limit, waiting);
+        let drain = Drain::new(self.common.now, limit, waiting);
         self.leaving.push(Leaving { routes, drain });
         self.leave_some();
     }
@@ -167,13 +167,13 @@ impl Worker {
                 route.is_some_and(|route| route.gone)
             });
             let is_leaving = |route: RouteId| leaving.routes.contains(&route);
-            for entry in leaving.drain.take_due(self.now) {
+            for entry in leaving.drain.take_due(self.common.now) {
                 let client = self.clients.get_mut(entry);
                 if client.is_some_and(|client| is_leaving(client.route)) {
                     self.send_away(entry, CloseCode::GOING_AWAY, "route removed");
                 }
             }
-            if leaving.drain.last_quarter() <= self.now {
+            if leaving.drain.last_quarter() <= self.common.now {
                 for entry in self.sockets_of(&leaving.routes) {
                     self.step(entry, |client, cx| {
                         client.drop_now(cx, Drop::Removed);
@@ -181,7 +181,7 @@ impl Worker {
                     });
                 }
             }
-            let is_late = leaving.drain.until <= self.now;
+            let is_late = leaving.drain.until <= self.common.now;
             // What has an answer to come is forgotten with it, some ticks later.
             let stays = !is_late || self.hooks.borrow_mut().forget_routes(is_leaving);
             if stays && !leaving.routes.is_empty() {

@@ -14,24 +14,26 @@ impl Worker {
     /// Stops all reading while the budget is nearly used up. Who holds most of it gives way if that lasts.
     pub(super) fn watch_memory(&mut self) {
         if !self.process.is_out_of_memory() {
-            if self.starved_since.take().is_some() {
+            if self.common.starved_since.take().is_some() {
                 for entry in self.clients.entries() {
                     self.serve(entry);
                 }
             }
             return;
         }
-        let since = *self.starved_since.get_or_insert(self.now);
-        let is_pressed = self.gave_way.is_some_and(|at| at + PRESSED_FOR > self.now);
+        let since = *self.common.starved_since.get_or_insert(self.common.now);
+        let is_pressed = self
+            .gave_way
+            .is_some_and(|at| at + PRESSED_FOR > self.common.now);
         let limit = if is_pressed {
             STARVED_TICK
         } else {
             STARVED_LIMIT
         };
-        if since + limit <= self.now {
-            self.gave_way = Some(self.now);
+        if since + limit <= self.common.now {
+            self.gave_way = Some(self.common.now);
             self.give_way();
-            self.starved_since = Some(since + STARVED_TICK); // One a tick: it may have been enough.
+            self.common.starved_since = Some(since + STARVED_TICK); // One a tick: it may have been enough.
         }
     }
 

@@ -1,12 +1,12 @@
 //! The loop: the only caller of `poll` and, through it, of the clock. Events, time, mail and commands come in here, and
 //! whatever woke a client, the same steps follow. Knows who lives in the loop; not what they say.
 
-use crate::client::{Context, Drop, Phase, Verdict};
+use crate::client::{Common, Context, Drop, Flags, Phase, Verdict};
 use crate::clients::{self, Clients};
 use crate::clock::Tick;
 use crate::command::RouteId;
 use crate::control::Control;
-use crate::counters::{ThreadCounts, Totals};
+use crate::counters::Totals;
 use crate::groups::{Groups, Members};
 use crate::handler::Handler;
 use crate::hook::Pool;
@@ -27,7 +27,7 @@ use std::time::Duration;
 use ws_proto::{Instant, Output};
 
 /// The read buffer that all clients of the loop share.
-const SCRATCH: usize = 64 * 1024;
+const SCRATCH: usize = 256 * 1024;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
 /// How often the budget is looked at while it stops everybody, and how long one client is stopped at most.
@@ -46,15 +46,9 @@ const DRAIN_TICK: Duration = Duration::from_millis(20);
 macro_rules! context {
     ($self:ident) => {
         Context {
-            now: $self.now,
-            scratch: &mut $self.scratch,
-            out: &mut $self.out,
-            router: &mut $self.router,
+            common: &mut $self.common,
             handlers: &mut $self.handlers,
             process: &$self.process,
-            counts: &$self.counts,
-            totals: &mut $self.totals,
-            starved: $self.starved_since.is_some(),
         }
     };
 }
@@ -63,10 +57,10 @@ macro_rules! context {
 macro_rules! turn {
     ($self:ident) => {
         Turn {
-            now: $self.now,
+            now: $self.common.now,
             registry: $self.poll.registry(),
-            router: &mut $self.router,
-            scratch: &mut $self.scratch,
+            router: &mut $self.common.router,
+            scratch: &mut $self.common.scratch,
         }
     };
 }
@@ -81,11 +75,15 @@ mod reload;
 use drain::{Drain, Leaving};
 pub(crate) use reload::handler;
 
+fn scratch() -> Box<[u8]> {
+    vec![0; SCRATCH].into_boxed_slice()
+}
+
 /// One thread's loop and all that lives in it.
 pub(crate) struct Worker {
     poll: Poll,
     process: Arc<Process>,
-    now: Instant,
+    common: Common,
     tick: Tick,
     clients: Clients,
     members: Vec<Members>,
@@ -103,7 +101,6 @@ pub(crate) struct Worker {
     acceptors: Vec<Acceptor>,
     /// Whether somebody may wait at one of them.
     accept_pending: bool,
-    router: Router,
     inbox: Inbox,
     timers: Timers,
     due: Vec<Entry>,
@@ -112,10 +109,6 @@ pub(crate) struct Worker {
     /// Handshakes in the order of their first byte, the oldest first to make room.
     openings: VecDeque<Entry>,
     audience: Vec<u32>,
-    scratch: Vec<u8>,
-    out: Output,
-    counts: Arc<ThreadCounts>,
-    totals: Totals,
     /// The loop's own deadline, by which it sees how late it is, and the messages that had come when it was armed.
     probe: Armed,
     probed: u64,
@@ -125,8 +118,6 @@ pub(crate) struct Worker {
     accept_at: Option<Instant>,
     /// Until when nothing more is said about that.
     quiet_until: Instant,
-    /// Since when the memory budget stops all reading.
-    starved_since: Option<Instant>,
     /// When somebody last gave way to the others.
     gave_way: Option<Instant>,
     drain: Option<Drain>,
@@ -176,7 +167,15 @@ impl Worker {
             .collect();
         Ok(Self {
             poll,
-            now,
+            common: Common {
+                now,
+                scratch: scratch(),
+                out: Output::with_capacity(16 * 1024),
+                router,
+                counts,
+                totals: Totals::default(),
+                starved_since: None,
+            },
             tick: Tick::new(&process.clock),
             clients: Clients::default(),
             members,
@@ -190,24 +189,18 @@ impl Worker {
             max_handshakes: process.config.bounds.max_handshakes,
             acceptors,
             accept_pending: false,
-            router,
             inbox,
             timers: Timers::new(now),
             due: Vec::new(),
             awake: VecDeque::new(),
             openings: VecDeque::new(),
             audience: Vec::new(),
-            scratch: vec![0; SCRATCH],
-            out: Output::with_capacity(16 * 1024),
-            counts,
-            totals: Totals::default(),
             probe: Armed::NEVER,
             probed: 0,
             random: Random::new(),
             spare,
             accept_at: None,
             quiet_until: now,
-            starved_since: None,
             gave_way: None,
             drain: None,
             leaving: Vec::new(),
@@ -222,27 +215,30 @@ impl Worker {
     /// The system's: `poll` failed for good.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
+        let mut has_errands = self.has_errands();
         loop {
-            match self.poll.poll(&mut events, self.patience()) {
+            match self.poll.poll(&mut events, self.patience(has_errands)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => result?,
             }
-            self.now = self.tick.now(&self.process.clock);
+            self.common.now = self.tick.now(&self.process.clock);
             if let Some(reload) = self.coming.take() {
                 self.reload(*reload);
             }
             for event in &events {
                 self.event(event);
             }
-            if self.timers.is_due(self.now) {
+            if self.timers.is_due(self.common.now) {
                 self.serve_due();
             }
-            let is_over = self.has_errands() && self.do_errands();
+            has_errands = self.has_errands();
+            let is_over = has_errands && self.do_errands();
+            has_errands = has_errands && self.has_errands();
             if self.is_watched {
                 self.show_signs_of_life(is_over);
             }
             if is_over {
-                self.process.ends.flush(self.now, true);
+                self.process.ends.flush(self.common.now, true);
                 return Ok(());
             }
         }
@@ -252,8 +248,8 @@ impl Worker {
     #[inline(never)]
     fn show_signs_of_life(&self, is_over: bool) {
         if let Some(service) = self.process.service.get() {
-            let thread = self.router.thread;
-            service.turned(thread, self.now, &self.process);
+            let thread = self.common.router.thread;
+            service.turned(thread, self.common.now, &self.process);
             if is_over {
                 service.left(thread);
             }
@@ -267,10 +263,10 @@ impl Worker {
             | self.is_watched
             | self.accept_pending
             | !self.awake.is_empty()
-            | !self.router.own.is_empty()
-            | !self.router.outcomes.is_empty()
+            | !self.common.router.own.is_empty()
+            | !self.common.router.outcomes.is_empty()
             | self.accept_at.is_some()
-            | self.starved_since.is_some()
+            | self.common.starved_since.is_some()
             | self.drain.is_some()
             | !self.leaving.is_empty()
             | self.coming.is_some()
@@ -286,7 +282,7 @@ impl Worker {
             }
         }
         self.commands();
-        if self.starved_since.is_some() || self.process.is_out_of_memory() {
+        if self.common.starved_since.is_some() || self.process.is_out_of_memory() {
             self.watch_memory();
         }
         self.drain.is_some() && self.drained()
@@ -294,8 +290,8 @@ impl Worker {
 
     /// Returns how long `poll` may sleep.
     #[inline]
-    fn patience(&self) -> Option<Duration> {
-        let deadline = if self.has_errands() {
+    fn patience(&self, has_errands: bool) -> Option<Duration> {
+        let deadline = if has_errands {
             if !self.awake.is_empty()
                 || self.coming.is_some()
                 || (self.accept_pending && self.accept_at.is_none())
@@ -306,7 +302,7 @@ impl Worker {
         } else {
             self.timers.poll_timeout()
         };
-        deadline.map(|deadline| deadline.since(self.now))
+        deadline.map(|deadline| deadline.since(self.common.now))
     }
 
     /// Returns the next deadline of all.
@@ -325,13 +321,17 @@ impl Worker {
             consider(control.poll_timeout());
         }
         consider(self.accept_at);
-        consider(self.starved_since.map(|_| self.now + STARVED_TICK));
+        consider(
+            self.common
+                .starved_since
+                .map(|_| self.common.now + STARVED_TICK),
+        );
         if let Some(service) = self.process.service.get() {
-            let patience = service.patience(self.router.thread);
-            consider(patience.map(|patience| self.now + patience));
+            let patience = service.patience(self.common.router.thread);
+            consider(patience.map(|patience| self.common.now + patience));
         }
         let is_draining = self.drain.is_some() || !self.leaving.is_empty();
-        consider(is_draining.then(|| self.now + DRAIN_TICK));
+        consider(is_draining.then(|| self.common.now + DRAIN_TICK));
         deadline
     }
 
@@ -339,15 +339,10 @@ impl Worker {
         let (part, number) = source::split(event.token());
         match part {
             Part::Client => {
-                let entry = clients::entry(number);
-                let Some(client) = self.clients.get_mut(entry) else {
-                    return;
-                };
                 let hangup = event.is_read_closed() || event.is_error();
-                client.flags.readable |= event.is_readable() || hangup;
-                client.flags.hangup |= hangup;
-                client.outbound.writable |= event.is_writable();
-                self.serve(entry);
+                let readable = event.is_readable() || hangup;
+                let entry = clients::entry(number);
+                self.serve_woken(entry, readable, hangup, event.is_writable());
             }
             Part::Listener => {
                 if let Some(acceptor) = self.acceptors.get_mut(number) {
@@ -377,16 +372,18 @@ impl Worker {
     fn time(&mut self) {
         if self.has_hooks {
             let at = self.hooks.borrow().poll_timeout();
-            if at.is_some_and(|at| at <= self.now) {
+            if at.is_some_and(|at| at <= self.common.now) {
                 self.hooks.borrow_mut().handle_timeout(&mut turn!(self));
             }
         }
         if let Some(control) = &mut self.control
-            && control.poll_timeout().is_some_and(|at| at <= self.now)
+            && control
+                .poll_timeout()
+                .is_some_and(|at| at <= self.common.now)
         {
             control.handle_timeout(&mut turn!(self));
         }
-        if self.accept_at.is_some_and(|at| at <= self.now) {
+        if self.accept_at.is_some_and(|at| at <= self.common.now) {
             self.accept_at = None;
         }
         if self.accept_pending && self.accept_at.is_none() {
@@ -407,44 +404,55 @@ impl Worker {
     #[inline(never)]
     fn serve_due(&mut self) {
         if let Some(earliest) = self.timers.poll_timeout() {
-            self.counts.lag.add(self.now.since(earliest));
+            self.common.counts.lag.add(self.common.now.since(earliest));
         }
         let mut due = std::mem::take(&mut self.due);
-        self.timers.take_due(self.now, &mut due);
+        self.timers.take_due(self.common.now, &mut due);
         for entry in due.drain(..) {
             if let Some(client) = self.clients.get_mut(entry)
                 && self.timers.disarm(&mut client.armed)
             {
-                client.flags.calm = false;
+                client.flags.set(Flags::CALM, false);
                 self.serve(entry);
             }
         }
         self.due = due;
         self.timers.disarm(&mut self.probe);
-        let messages = self.counts.messages_in();
-        self.process.ends.flush(self.now, false);
+        let messages = self.common.counts.messages_in();
+        self.process.ends.flush(self.common.now, false);
         if std::mem::replace(&mut self.probed, messages) != messages || self.process.ends.owes() {
-            let deadline = Some(self.now + PROBE_TICK);
+            let deadline = Some(self.common.now + PROBE_TICK);
             self.timers.arm(PROBE, &mut self.probe, deadline);
         }
     }
 
     /// Serves one client: bytes in, time, bytes out, next deadline. A panic costs that client.
+    #[inline(never)]
     fn serve(&mut self, entry: Entry) {
+        self.serve_woken(entry, false, false, false);
+    }
+
+    /// The same, for one whose socket can do what it could not.
+    #[inline(always)] // Two callers, and in one of them all messages come.
+    fn serve_woken(&mut self, entry: Entry, readable: bool, hangup: bool, writable: bool) {
         let Some(client) = self.clients.get_mut(entry) else {
             return;
         };
-        client.flags.queued = false;
-        if self.starved_since.is_none() && self.process.is_out_of_memory() {
+        client.flags.raise(Flags::READABLE, readable);
+        client.flags.raise(Flags::HANGUP, hangup);
+        client.outbound.writable |= writable;
+        client.flags.set(Flags::QUEUED, false);
+        if self.common.starved_since.is_none() && self.process.is_out_of_memory() {
             // Not at the end of the turn: until then everybody could take another share.
-            self.starved_since = Some(self.now);
+            self.common.starved_since = Some(self.common.now);
         }
         let mut cx = context!(self);
         let served = catch_unwind(AssertUnwindSafe(|| client.serve(&mut cx)));
-        self.totals.flush(self.counts.route(client.route));
+        let counts = self.common.counts.route(client.route);
+        self.common.totals.flush(counts);
         let verdict = match served {
-            Ok(Verdict::Stays) if client.flags.calm && client.is_calm() => {
-                debug_assert!(self.out.is_empty(), "the next client would hear it");
+            Ok(Verdict::Stays) if client.flags.has(Flags::CALM) && client.is_calm() => {
+                debug_assert!(self.common.out.is_empty(), "the next client would hear it");
                 return; // An open client had its turn, and nothing but its messages has changed.
             }
             Ok(verdict) => verdict,
@@ -457,7 +465,10 @@ impl Worker {
     fn panicked(&mut self, entry: Entry) -> Verdict {
         self.process.counters.panics.one();
         tracing::error!("a client's turn panicked; the client is dropped");
-        self.out.clear(0);
+        self.common.out.clear(0);
+        if self.common.scratch.is_empty() {
+            self.common.scratch = scratch(); // It was lent, and went with the turn.
+        }
         if let Some(client) = self.clients.get_mut(entry) {
             let mut cx = context!(self);
             // The handler may panic again when it is told.
@@ -474,11 +485,11 @@ impl Worker {
     /// What follows every turn of a client: its place among the members, its next turn, its next deadline.
     #[inline(never)]
     fn finish(&mut self, entry: Entry, verdict: Verdict) {
-        debug_assert!(self.out.is_empty(), "the next client would hear it");
+        debug_assert!(self.common.out.is_empty(), "the next client would hear it");
         let Some(client) = self.clients.get_mut(entry) else {
             return;
         };
-        if verdict == Verdict::Stays && client.flags.calm && client.is_calm() {
+        if verdict == Verdict::Stays && client.flags.has(Flags::CALM) && client.is_calm() {
             return; // An open client had its turn, and nothing but its messages has changed.
         }
         let is_open = matches!(client.phase, Phase::Open(_)) && verdict != Verdict::Leaves;
@@ -507,16 +518,16 @@ impl Worker {
                 return;
             }
             Verdict::Again => {
-                if !client.flags.queued {
-                    client.flags.queued = true;
+                if !client.flags.has(Flags::QUEUED) {
+                    client.flags.set(Flags::QUEUED, true);
                     self.awake.push_back(entry);
                 }
             }
             Verdict::Stays => {}
         }
         let is_calm = client.is_calm();
-        if !(is_calm && client.flags.calm) {
-            client.flags.calm = is_calm;
+        if !(is_calm && client.flags.has(Flags::CALM)) {
+            client.flags.set(Flags::CALM, is_calm);
             let deadline = client.poll_timeout(&self.process.config);
             self.timers.arm(entry, &mut client.armed, deadline);
         }
@@ -561,8 +572,10 @@ impl Worker {
         let mail: Vec<Mail> = self.inbox.take().collect();
         for mail in mail {
             match mail {
-                Mail::Command(command) => self.router.own.push_back(command),
-                Mail::Outcome(ticket, outcome) => self.router.outcomes.push_back((ticket, outcome)),
+                Mail::Command(command) => self.common.router.own.push_back(command),
+                Mail::Outcome(ticket, outcome) => {
+                    self.common.router.outcomes.push_back((ticket, outcome))
+                }
                 Mail::Permit(app) => self.hooks.borrow_mut().permit(&mut turn!(self), app),
                 Mail::Written(written) => {
                     self.hooks.borrow_mut().written(&mut turn!(self), &written)
@@ -576,7 +589,10 @@ impl Worker {
     /// Does all commands of this turn, and lets hooks and the control API say what came of them.
     #[inline]
     fn commands(&mut self) {
-        if self.has_hooks || !self.router.own.is_empty() || !self.router.outcomes.is_empty() {
+        if self.has_hooks
+            || !self.common.router.own.is_empty()
+            || !self.common.router.outcomes.is_empty()
+        {
             self.do_commands();
         }
     }

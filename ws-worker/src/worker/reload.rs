@@ -2,6 +2,7 @@
 //! the sockets of routes that are gone begin to leave. Knows not where it comes from.
 
 use super::Worker;
+use crate::client::Flags;
 use crate::config::{Config, Route, Target};
 use crate::groups::Members;
 use crate::handler::{Chat, Echo, Handler, SaysVersion};
@@ -38,7 +39,7 @@ impl Worker {
         let old = Arc::clone(&self.process.config);
         let process = self.process.with(reload.config, reload.breakers);
         self.process = Arc::clone(&process);
-        self.router.process = Arc::clone(&process);
+        self.common.router.process = Arc::clone(&process);
         self.hooks.borrow_mut().reload(&process, &reload.permits);
         if let Some(control) = &mut self.control {
             control.reload(&process);
@@ -74,7 +75,7 @@ impl Worker {
     fn rearm(&mut self) {
         for entry in self.clients.entries() {
             if let Some(client) = self.clients.get_mut(entry)
-                && !client.flags.calm
+                && !client.flags.has(Flags::CALM)
             {
                 let deadline = client.poll_timeout(&self.process.config);
                 self.timers.arm(entry, &mut client.armed, deadline);
