@@ -15,7 +15,7 @@ use ws_proto::{
 
 const NOW: Instant = Instant::at(1);
 const CLIENT: Role = Role::Client { mask_seed: [7; 16] };
-const SIZES: [usize; 4] = [16, 125, 1_024, 65_536];
+const SIZES: [usize; 6] = [16, 125, 1_024, 16_384, 65_536, 1_048_576];
 const VERSIONS: [Version; 2] = [Version::Hixie76, Version::Rfc6455];
 
 fn main() {
@@ -41,12 +41,20 @@ fn text(size: usize) -> String {
         .collect()
 }
 
+/// Two-, three- and four-byte characters among ASCII; a little shorter than `size`, which may fall into a character.
+fn mixed(size: usize) -> String {
+    let mut text = "Grüße, 世界! naïve café – hello 😀 ".repeat(size / 40 + 2);
+    while text.len() > size {
+        text.pop();
+    }
+    text
+}
+
 /// Returns a message as a client sends it.
-fn sent(version: Version, size: usize) -> Vec<u8> {
+fn sent(version: Version, text: &str) -> Vec<u8> {
     let mut out = Output::default();
-    let text = text(size);
     let mut client = open(version, CLIENT);
-    client.send(NOW, Message::text(&text), &mut out).unwrap();
+    client.send(NOW, Message::text(text), &mut out).unwrap();
     out.take()
 }
 
@@ -64,7 +72,7 @@ fn receive(connection: &mut Connection, bytes: &mut [u8], out: &mut Output) -> u
 #[divan::bench(args = SIZES, consts = [0, 1])]
 fn receive_whole<const VERSION: usize>(bencher: Bencher<'_, '_>, size: usize) {
     let version = VERSIONS.get(VERSION).copied().unwrap();
-    let bytes = sent(version, size);
+    let bytes = sent(version, &text(size));
     let mut server = open(version, Role::Server);
     let mut out = Output::default();
     bencher
@@ -73,9 +81,35 @@ fn receive_whole<const VERSION: usize>(bencher: Bencher<'_, '_>, size: usize) {
         .bench_local_refs(|bytes| receive(&mut server, black_box(bytes), &mut out));
 }
 
+#[divan::bench(args = SIZES, consts = [0, 1])]
+fn receive_mixed<const VERSION: usize>(bencher: Bencher<'_, '_>, size: usize) {
+    let version = VERSIONS.get(VERSION).copied().unwrap();
+    let bytes = sent(version, &mixed(size));
+    let mut server = open(version, Role::Server);
+    let mut out = Output::default();
+    bencher
+        .counter(BytesCount::new(size))
+        .with_inputs(|| bytes.clone())
+        .bench_local_refs(|bytes| receive(&mut server, black_box(bytes), &mut out));
+}
+
+/// What a server sends is not masked.
+#[divan::bench(args = SIZES)]
+fn receive_as_client(bencher: Bencher<'_, '_>, size: usize) {
+    let (mut out, text) = (Output::default(), text(size));
+    let mut server = open(Version::Rfc6455, Role::Server);
+    server.send(NOW, Message::text(&text), &mut out).unwrap();
+    let bytes = out.take();
+    let mut client = open(Version::Rfc6455, CLIENT);
+    bencher
+        .counter(BytesCount::new(size))
+        .with_inputs(|| bytes.clone())
+        .bench_local_refs(|bytes| receive(&mut client, black_box(bytes), &mut out));
+}
+
 #[divan::bench(args = SIZES)]
 fn receive_cut(bencher: Bencher<'_, '_>, size: usize) {
-    let bytes = sent(Version::Rfc6455, size);
+    let bytes = sent(Version::Rfc6455, &text(size));
     let mut server = open(Version::Rfc6455, Role::Server);
     let mut out = Output::default();
     bencher

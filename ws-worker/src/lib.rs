@@ -49,6 +49,10 @@ pub mod supervisor;
 // Beside the floors: a client, which shares only the stream with the worker.
 pub mod connect;
 pub mod ctl;
+// And an entrance for measuring.
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 
 pub use command::{LateDecision, SocketId};
 pub use config::Config;

@@ -2,6 +2,8 @@
 //! Knows neither bytes nor connections; the [`pool`] sends what is queued here.
 
 mod backoff;
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 mod complaints;
 mod connection;
 mod dialect;
