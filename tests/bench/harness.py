@@ -103,11 +103,17 @@ class Worker(Child):
     """The worker as shipped, all limits and timers on. `routes` is the end of a configuration file, `top` its beginning; without
     routes it is the demo."""
 
-    def __init__(self, routes=ECHO, *, top="", control=False, threads=1, cpu=OURS, prefix=(), listen=None, **options):
+    def __init__(self, routes=ECHO, *, top="", control=False, threads=1, cpu=OURS, prefix=(), unix=False, inherited=None, **options):
         self.folder = tempfile.TemporaryDirectory()
         self.port = free_port()
-        self.address = listen or ("127.0.0.1", self.port)
-        where = f"unix:{listen}" if isinstance(listen, str) else f"127.0.0.1:{self.port}"
+        self.address, where = ("127.0.0.1", self.port), f"127.0.0.1:{self.port}"
+        if unix:
+            self.address = str(Path(self.folder.name) / "socket")
+            where = f"unix:{self.address}"
+        if inherited:
+            self.address, where = inherited.getsockname(), f"fd:{inherited.fileno()}"
+            self.port = self.address[1]
+            options["pass_fds"] = [inherited.fileno()]
         self.control = Path(self.folder.name) / "control"
         table = f'[control]\nlisten = "unix:{self.control}"\n' if control else ""
         file = Path(self.folder.name) / "worker.toml"
