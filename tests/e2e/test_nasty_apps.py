@@ -111,14 +111,14 @@ def app():
 
 
 def serve(workers, app, route=""):
-    return workers.serve(f'[[route]]\npath = "/ws"\napp = "{app.url}"\nhook_timeout = "5s"\n{route}', top="threads = 2")
+    return workers.serve(f'[[route]]\npath = "/ws"\napp = "{app.url}"\n{route}', top="threads = 2")
 
 
 @pytest.mark.parametrize("way", RIGHT)
 def test_a_right_answer_is_understood_however_it_is_written(workers, app, way):
     app.ways = [RIGHT[way]]
     crowd = Crowd(serve(workers, app).address, 20, count=15)
-    check(app, crowd.end(), hook_timeout=5)
+    check(app, crowd.end())
     assert {hook["ws-attempt"] for hook in app.of("message")} <= {None, "2"}  # 2: a kept connection ended under it.
     assert {hook["ws-undelivered"] for hook in app.of("closed")} == {"0"}
 
@@ -128,7 +128,7 @@ def test_after_an_answer_that_is_none_nothing_is_lost(workers, app, way):
     app.ways, app.share = [WRONG[way]], 0.3
     crowd = Crowd(serve(workers, app).address, 20, count=15, endings=["close", "fin"])
     # A handshake that may have been accepted is not repeated.
-    check(app, crowd.end(), hook_timeout=5)
+    check(app, crowd.end())
     assert {hook["ws-undelivered"] for hook in app.of("closed")} == {"0"}
 
 
@@ -137,21 +137,21 @@ def test_a_204_with_a_body_is_an_answer_and_its_body_reaches_nobody(workers, app
     for event in ("handshake", "closed"):
         app.on(event, lambda hook: Raw(body, 204, keeps=True))
     crowd = Crowd(serve(workers, app).address, 20, count=15)
-    check(app, crowd.end(), hook_timeout=5)
+    check(app, crowd.end())
 
 
 def test_kept_connections_that_are_reset_as_the_next_request_is_written(workers, app):
     app.unread = 0.3
     # Handshakes are not repeated once a byte of theirs was written; the app has seen none of these.
     crowd = Crowd(serve(workers, app).address, 30, count=30, size=3000)
-    check(app, crowd.end(), hook_timeout=5)
+    check(app, crowd.end())
     assert app.resets > 10
 
 
 def test_answers_that_come_before_the_request_was_read(workers, app):
     app.early = 0.3
     crowd = Crowd(serve(workers, app).address, 10, count=10, size=300_000)
-    check(app, crowd.end(), hook_timeout=5)
+    check(app, crowd.end())
     assert any(hook.status == 503 for hook in app.of("message"))
     assert {hook["ws-undelivered"] for hook in app.of("closed")} == {"0"}
 
@@ -160,7 +160,7 @@ def test_all_of_it_at_once(workers, app):
     app.ways, app.share = [*RIGHT.values(), *WRONG.values()], 0.5
     app.unread, app.early, app.fickle = 0.05, 0.05, 0.1
     crowd = Crowd(serve(workers, app).address, 60, count=25)
-    check(app, crowd.end(), hook_timeout=5)
+    check(app, crowd.end())
 
 
 @pytest.mark.parametrize("ways", ["right", "wrong", "both"])
