@@ -268,6 +268,18 @@ impl Pool {
         }
     }
 
+    /// Returns whether the journal, or the end of this turn, will let a hook go on.
+    #[cfg(test)]
+    pub(super) fn is_heard_by_the_journal(&self, key: Key) -> bool {
+        let keeping = self.keeping.as_ref();
+        keeping.is_some_and(|keeping| {
+            let mut waiters = keeping.waiters.iter();
+            let at_the_end = [&keeping.turned_away, &keeping.owed];
+            waiters.any(|waiter| waiter.key == key)
+                || at_the_end.iter().any(|keys| keys.contains(&key))
+        })
+    }
+
     /// Does what the time demands of those who wait for the journal.
     pub(super) fn journal_is_late(&mut self, turn: &mut Turn<'_>) {
         let mut late = Vec::new();

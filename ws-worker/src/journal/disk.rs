@@ -20,6 +20,9 @@ pub(crate) trait Disk {
     /// Puts other content in place of the old in one step, so that a crash leaves one or the other.
     fn replace(&mut self, write: &mut WriteAll<'_>) -> io::Result<()>;
 
+    /// Says that only the first bytes are of use.
+    fn keep(&mut self, good: usize);
+
     /// Returns the length of what is there.
     fn len(&self) -> usize;
 }
@@ -74,12 +77,6 @@ impl JournalFile {
             ));
         }
         Err(ErrorKind::ResourceBusy.into())
-    }
-
-    /// Says that only the first bytes are of use.
-    pub(crate) fn keep(&mut self, good: usize) {
-        self.torn |= good < self.good;
-        self.good = good;
     }
 
     /// Takes back what a failed write left.
@@ -141,6 +138,11 @@ impl Disk for JournalFile {
                 Err(error)
             }
         }
+    }
+
+    fn keep(&mut self, good: usize) {
+        self.torn |= good < self.good;
+        self.good = good;
     }
 
     fn len(&self) -> usize {

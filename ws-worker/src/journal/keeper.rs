@@ -194,6 +194,10 @@ mod tests {
             Ok(())
         }
 
+        fn keep(&mut self, good: usize) {
+            self.bytes.truncate(good);
+        }
+
         fn len(&self) -> usize {
             self.bytes.len()
         }

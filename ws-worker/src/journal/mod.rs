@@ -8,13 +8,16 @@ mod record;
 mod writer;
 
 pub(crate) use book::Entry;
+pub(crate) use disk::Disk;
+#[cfg(test)]
+pub(crate) use disk::WriteAll;
+pub(crate) use keeper::Keeper;
 pub(crate) use record::{End, Opening, Record, Telling, What};
 pub(crate) use writer::{Writer, Written};
 
 use crate::command::SocketId;
 use book::Replay;
 use disk::JournalFile;
-use keeper::Keeper;
 use record::NotOurs;
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -78,18 +81,30 @@ pub(crate) fn open(
     path: &Path,
     lost: &End,
 ) -> Result<(Keeper<JournalFile>, Vec<Owed>), JournalError> {
-    let (mut file, bytes) = JournalFile::open(path).map_err(|error| {
+    let (file, bytes) = JournalFile::open(path).map_err(|error| {
         if error.kind() == ErrorKind::ResourceBusy {
             JournalError::Busy
         } else {
             JournalError::System(error)
         }
     })?;
+    Ok(take_over(file, &bytes, lost)?)
+}
+
+/// Reads what is owed from what an earlier life left on a disk.
+///
+/// # Errors
+/// The operator's: it is something else.
+pub(crate) fn take_over<D: Disk>(
+    mut file: D,
+    bytes: &[u8],
+    lost: &End,
+) -> Result<(Keeper<D>, Vec<Owed>), NotOurs> {
     let Replay {
         mut book,
         good,
         chain,
-    } = book::replay(&bytes)?;
+    } = book::replay(bytes)?;
     if good < bytes.len() {
         tracing::warn!(
             good,
@@ -150,23 +165,27 @@ pub(crate) struct Pen {
 /// A record on its way to the file.
 #[derive(Debug)]
 pub(crate) struct Submission {
-    thread: u8,
+    pub(crate) thread: u8,
     pub(crate) ticket: u64,
     pub(crate) record: Record,
 }
 
 impl Pen {
+    /// Makes a thread's end of whatever takes its records.
+    pub(crate) fn new(thread: u8, submissions: Sender<Submission>) -> Self {
+        Self {
+            thread,
+            last: 0,
+            answered: 0,
+            submissions,
+        }
+    }
+
     /// Makes a thread's end of a journal that a test writes, or does not.
     #[cfg(test)]
     pub(crate) fn test() -> (Self, std::sync::mpsc::Receiver<Submission>) {
         let (submissions, receiver) = std::sync::mpsc::channel();
-        let pen = Self {
-            thread: 0,
-            last: 0,
-            answered: 0,
-            submissions,
-        };
-        (pen, receiver)
+        (Self::new(0, submissions), receiver)
     }
 
     /// Hands in a record; returns its ticket, which [`Written`] speaks of.

@@ -56,12 +56,7 @@ impl Writer {
 
     /// Returns a thread's end of it.
     pub(crate) fn pen(&self, thread: u8) -> Pen {
-        Pen {
-            thread,
-            last: 0,
-            answered: 0,
-            submissions: self.sender.clone(),
-        }
+        Pen::new(thread, self.sender.clone())
     }
 
     /// Writes until every pen is gone, then leaves a file that says only what is still owed.

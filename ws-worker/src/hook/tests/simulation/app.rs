@@ -19,6 +19,10 @@ pub(super) struct Hook {
     /// `None` if the app answered before it had all of it.
     pub(super) body: Option<Vec<u8>>,
     pub(super) undelivered: Option<u64>,
+    /// How the socket ended.
+    pub(super) end: String,
+    /// Which life of the worker said it.
+    pub(super) life: usize,
     pub(super) at: Instant,
     /// The status, once the whole answer was there for the worker to read, and when.
     pub(super) heard: Option<(u16, Instant)>,
@@ -124,6 +128,15 @@ impl World {
             attempt: fields.get("ws-attempt").map_or(1, |n| n.parse().unwrap()),
             body: whole.map(<[u8]>::to_vec),
             undelivered: fields.get("ws-undelivered").map(|n| n.parse().unwrap()),
+            end: [
+                "ws-close-code",
+                "ws-close-reason",
+                "ws-clean",
+                "ws-closed-by",
+            ]
+            .map(|name| fields.get(name).copied().unwrap_or("-"))
+            .join(" "),
+            life: fields["ws-boot"]["BOOT".len()..].parse().unwrap(),
             at: self.now,
             heard: None,
             echoes: false,

@@ -1,4 +1,6 @@
-//! Hooks in a made-up world: made-up time, an app and clients that do by chance what they may do, connections that break at any byte.
+//! Hooks in a made-up world: made-up time, an app and clients that do by chance what they may do, connections that break at any byte,
+//! a worker that is killed at any step and begins again with what its journal says, a disk that is full or slow. TLS is not in it: it
+//! changes bytes on the way and no rule of delivery, and its own sessions want real time and real randomness.
 //! Thousands of such worlds are lived through, each decided by its seed, and each is held against the rules of delivery. A failure
 //! prints its seed; `WS_SIMULATION_SEED=n` lives through that one alone and tells its story, `WS_SIMULATION_COUNT=n` through as many.
 
@@ -14,12 +16,14 @@ macro_rules! trace {
 }
 
 mod app;
+mod life;
 pub(in crate::hook) mod net;
 mod rules;
 
 use super::*;
 use crate::hook::backoff::Random;
 use app::{Hook, Step};
+use life::{Journal, Thread};
 use net::{Calls, Shared};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -38,14 +42,20 @@ struct Sights {
     refused_at_once: u64,
     undelivered: u64,
     codes: [usize; 3],
+    recovered: u64,
+    unwritten: u64,
 }
 
 impl Sights {
     fn add(&mut self, world: &World) {
-        let counters = &world.process.counters;
-        self.outages += counters.breakers_opened.get();
-        self.refused_at_once += counters.breaker_refused.get();
-        self.undelivered += counters.undelivered.get();
+        for process in world.lives.iter().chain([&world.process]) {
+            let counters = &process.counters;
+            self.outages += counters.breakers_opened.get();
+            self.refused_at_once += counters.breaker_refused.get();
+            self.undelivered += counters.undelivered.get();
+            self.recovered += counters.closed_recovered.get();
+            self.unwritten += counters.journal_refused.get();
+        }
         self.probes += world.probes.len();
         for (sum, code) in self.codes.iter_mut().zip([1008, 1011, 1013]) {
             let guests = world.guests.iter();
@@ -60,6 +70,8 @@ impl Sights {
             && self.probes as u64 > tenth
             && self.refused_at_once > tenth
             && self.undelivered > worlds
+            && self.recovered > tenth
+            && self.unwritten > worlds / 100
             && self.codes.iter().all(|count| *count as u64 > tenth);
         assert!(is_lively, "{self:?}");
     }
@@ -86,6 +98,14 @@ enum Event {
     Leave(usize),
     /// Memory is short: who has most queued gives way.
     GiveWay,
+    /// The journal is written.
+    Write,
+    /// The disk is full, or no longer.
+    Disk,
+    /// The worker is killed, in the midst of a turn of all.
+    Kill,
+    /// Its time is up: what is still owed is left to the journal, or lost.
+    Stop,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,20 +130,9 @@ struct Guest {
     codes: Vec<u16>,
     gone_at: Option<Instant>,
     gave_way: bool,
-}
-
-/// One thread of the worker.
-struct Thread {
-    pool: Rc<RefCell<Pool>>,
-    handler: HookHandler,
-    router: Router,
-    inbox: Inbox,
-    poll: Poll,
-    scratch: Vec<u8>,
-    /// It does something else until then.
-    busy_until: Instant,
-    /// What it is told in its next turn.
-    edges: Vec<(usize, Readiness)>,
+    /// Which life of the worker it came to, and whether that was over before it left.
+    life: usize,
+    outlived: bool,
 }
 
 struct World {
@@ -146,6 +155,13 @@ struct World {
     fickle: u64,
     only_passing: bool,
     has_calmed: bool,
+    /// Earlier lives of the worker, as far as they counted.
+    lives: Vec<Arc<Process>>,
+    journal: Option<Journal>,
+    /// Its disk is slow at times.
+    has_stalls: bool,
+    /// So many turns of threads until the worker is killed.
+    kill_in: Option<u64>,
     /// Handshakes that were let through as probes: in which outage, and when.
     probes: HashMap<SocketId, (u64, Instant)>,
     story: Option<Vec<String>>,
@@ -168,50 +184,15 @@ impl World {
         hooks.give_up = Duration::from_secs([3, 20, 60][below(3) as usize]);
         hooks.queue_messages = [2, 8, 64][below(3) as usize];
         hooks.started = below(4) == 0;
+        if below(4) == 0 {
+            hooks.retry = crate::config::Retry::Unsent;
+        }
         let route = route(hooks);
         let count = 1 + below(3) as u8;
-        let process = process(&route, count);
+        let journal = (below(2) == 0).then(Journal::default);
+        let has_stalls = below(3) == 0;
+        let process = life::process_of(&route, count, 0);
         let permits = Permits::of(&process.config);
-        let polls: Vec<Poll> = (0..count).map(|_| Poll::new().unwrap()).collect();
-        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = polls
-            .iter()
-            .map(|poll| {
-                let token = Token(crate::source::token(Part::Waker, 0).0);
-                mailbox(
-                    Arc::clone(&process),
-                    Arc::new(Waker::new(poll.registry(), token).unwrap()),
-                )
-            })
-            .unzip();
-        let mailboxes: Arc<[_]> = mailboxes.into();
-        let Target::Hooks(hooks) = &route.target else {
-            unreachable!()
-        };
-        let threads = (0..)
-            .zip(polls.into_iter().zip(inboxes))
-            .map(|(thread, (poll, inbox))| {
-                let mut pool = Pool::new(Arc::clone(&process), Arc::clone(&permits), thread);
-                pool.random = Random::new(seed ^ u64::from(thread) << 32);
-                let pool = Rc::new(RefCell::new(pool));
-                Thread {
-                    handler: HookHandler::new(&pool, &route, hooks),
-                    pool,
-                    router: Router {
-                        thread,
-                        threads: count,
-                        own: VecDeque::new(),
-                        outcomes: VecDeque::new(),
-                        mailboxes: Arc::clone(&mailboxes),
-                        process: Arc::clone(&process),
-                    },
-                    inbox,
-                    poll,
-                    scratch: vec![0; 4096],
-                    busy_until: Instant::at(0),
-                    edges: Vec::new(),
-                }
-            })
-            .collect();
         let now = Instant::at(1000);
         let lasts = 1 + below(90);
         let worst = [0, 10, 50, 100][below(4) as usize];
@@ -227,7 +208,7 @@ impl World {
             waiting: Vec::new(),
             order: 0,
             net,
-            threads,
+            threads: Vec::new(),
             process,
             permits,
             guests: Vec::new(),
@@ -237,6 +218,10 @@ impl World {
             fickle,
             only_passing,
             has_calmed: false,
+            lives: Vec::new(),
+            journal,
+            has_stalls,
+            kill_in: None,
             probes: HashMap::new(),
             story: tells.then(Vec::new),
         };
@@ -266,7 +251,19 @@ impl World {
             let at = world.below(span);
             world.later(at, Event::GiveWay);
         }
+        if world.journal.is_some() {
+            for event in [Event::Kill, Event::Kill, Event::Stop, Event::Disk] {
+                if world.chance(40) {
+                    let at = world.below(span);
+                    world.later(at, event);
+                }
+            }
+        } else if world.chance(10) {
+            let at = world.below(span);
+            world.later(at, Event::Stop);
+        }
         net::enter(&world.net);
+        world.begin(seed, Vec::new());
         world
     }
 
@@ -304,7 +301,11 @@ impl World {
                     .threads
                     .iter()
                     .all(|t| t.pool.borrow().members.len() == 0);
-                if is_over && self.guests.iter().all(|guest| guest.stage == Stage::Gone) {
+                let is_written = self.journal.as_ref().is_none_or(Journal::is_idle);
+                if is_over
+                    && is_written
+                    && self.guests.iter().all(|guest| guest.stage == Stage::Gone)
+                {
                     return self.end();
                 }
             }
@@ -342,7 +343,11 @@ impl World {
         trace!(self, "all is well from now on");
         self.sickness = 0;
         self.fickle = 0;
+        self.kill_in = None;
         self.net.borrow_mut().calls = Calls::Accepted;
+        if let Some(journal) = &self.journal {
+            journal.paper.is_full.set(false);
+        }
         for place in 0..self.guests.len() {
             let at = self.below(3000);
             self.later(at, Event::Leave(place));
@@ -385,7 +390,12 @@ impl World {
                 let next = self.below(15_000);
                 self.later(next, Event::Health);
             }
+            Event::Kill if !self.is_calm() => self.kill_in = Some(self.below(6)),
+            Event::Stop if !self.is_calm() => self.stop(),
+            Event::Disk if !self.is_calm() => self.change_disk(),
             Event::Weather | Event::Cut | Event::Health => {}
+            Event::Kill | Event::Stop | Event::Disk => {}
+            Event::Write => self.write_journal(),
             Event::Arrive => self.arrive(),
             Event::Open(guest) => self.open(guest),
             Event::Say(guest) => self.say(guest),
@@ -397,6 +407,13 @@ impl World {
     // Clients.
 
     fn arrive(&mut self) {
+        let is_starting = self
+            .process
+            .starting
+            .load(std::sync::atomic::Ordering::Relaxed);
+        if is_starting {
+            return self.later(50, Event::Arrive); // The loop says 503 until the old is tried.
+        }
         let thread = self.below(self.threads.len() as u64) as usize;
         // A slot is used again as soon as its client is gone, whatever is still owed.
         let is_taken = |slot: u32| {
@@ -428,6 +445,8 @@ impl World {
             codes: Vec::new(),
             gone_at: None,
             gave_way: false,
+            life: self.lives.len(),
+            outlived: false,
         });
         if self.chance(10) {
             let soon = self.below(1500);
@@ -558,8 +577,13 @@ impl World {
                     self.threads[thread].busy_until = self.now + Duration::from_millis(pause);
                     continue;
                 }
+                if self.is_killed_now() {
+                    has_more = true;
+                    break;
+                }
                 has_more |= self.turn(thread);
             }
+            self.collect();
             let is_told = !self.net.borrow().edges.is_empty();
             let now = self.now;
             let is_due = |thread: &Thread| {
@@ -627,11 +651,12 @@ impl World {
         };
         let mut has_mail = false;
         for mail in own.inbox.take() {
-            let Mail::Permit(app) = mail else {
-                unreachable!()
-            };
             has_mail = true;
-            pool.permit(&mut turn, app);
+            match mail {
+                Mail::Permit(app) => pool.permit(&mut turn, app),
+                Mail::Written(written) => pool.written(&mut turn, &written),
+                other => panic!("{other:?}"),
+            }
         }
         for (number, readiness) in edges {
             pool.ready(&mut turn, number, readiness);
@@ -714,6 +739,10 @@ impl World {
             0,
             "bytes are still counted"
         );
+        if let Some(journal) = &mut self.journal {
+            assert!(journal.write(usize::MAX, &self.threads).is_empty());
+            assert_eq!(journal.owed(), 0, "the journal still owes what was told");
+        }
         self.judge();
     }
 }
