@@ -137,11 +137,24 @@ pub(crate) fn mailbox(process: Arc<Process>, waker: Arc<Waker>) -> (Mailbox, Inb
 impl Mailbox {
     /// Puts mail in; wakes the loop unless it is awake for earlier mail already.
     pub(crate) fn post(&self, mail: Mail) {
+        if self.leave(mail) {
+            self.ring();
+        }
+    }
+
+    /// Puts mail in without a word: whoever does so [rings](Self::ring) before it goes to sleep. Returns whether there is
+    /// somebody to find it.
+    pub(crate) fn leave(&self, mail: Mail) -> bool {
         let bytes = mail.weight();
         let process = Arc::clone(&self.process);
         process.counters.memory.add(bytes);
         let weight = Weight { bytes, process };
-        if self.queue.send((mail, weight)).is_ok() && !self.awake.swap(true, Ordering::AcqRel) {
+        self.queue.send((mail, weight)).is_ok()
+    }
+
+    /// Wakes the loop unless it is awake for earlier mail already.
+    pub(crate) fn ring(&self) {
+        if !self.awake.swap(true, Ordering::AcqRel) {
             // A loop that is gone has dropped its poll; there is nobody to tell.
             let _ = self.waker.wake();
         }

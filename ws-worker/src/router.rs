@@ -19,6 +19,8 @@ pub(crate) struct Router {
     pub(crate) outcomes: VecDeque<(Ticket, Outcome)>,
     /// For the others.
     pub(crate) mailboxes: Arc<[Mailbox]>,
+    /// Something lies in all of them that nobody was told of.
+    pub(crate) must_ring: bool,
     /// What the threads share.
     pub(crate) process: Arc<Process>,
 }
@@ -32,11 +34,11 @@ impl Router {
                 None => return 0,
             },
             Action::Broadcast(..) | Action::List(_) => {
-                for (thread, mailbox) in self.mailboxes.iter().enumerate() {
-                    if thread != usize::from(self.thread) {
-                        mailbox.post(Mail::Command(command.clone()));
-                    }
+                // Without a word: a turn may make many. What it put into `own` sees to it that the loop comes to `ring`.
+                for mailbox in self.others() {
+                    mailbox.leave(Mail::Command(command.clone()));
                 }
+                self.must_ring = self.threads > 1;
                 self.own.push_back(command);
                 return usize::from(self.threads);
             }
@@ -59,6 +61,20 @@ impl Router {
             }
             None => 0, // No such thread: an id of another worker, or made up. The asker answers "gone".
         }
+    }
+
+    /// Tells the other threads of the broadcasts of this turn: one wake-up each, however many there are.
+    #[inline]
+    pub(crate) fn ring(&mut self) {
+        if std::mem::take(&mut self.must_ring) {
+            self.others().for_each(Mailbox::ring);
+        }
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Mailbox> {
+        let own = usize::from(self.thread);
+        let all = self.mailboxes.iter().enumerate();
+        all.filter_map(move |(thread, mailbox)| (thread != own).then_some(mailbox))
     }
 
     /// Brings an outcome to the one who asked.
@@ -85,5 +101,61 @@ impl Router {
             action: Action::Close(id, code, reason.to_owned()),
             reply: None,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Scope;
+    use crate::config::Config;
+    use crate::mailbox::mailbox;
+    use mio::{Events, Poll, Token, Waker};
+    use std::time::Duration;
+
+    #[test]
+    fn the_broadcasts_of_a_turn_wake_another_loop_once() {
+        let process = Process::new(Arc::new(Config::default())).unwrap();
+        let mut polls = [Poll::new().unwrap(), Poll::new().unwrap()];
+        let ends = polls.each_ref().map(|poll| {
+            let waker = Waker::new(poll.registry(), Token(0)).unwrap();
+            mailbox(Arc::clone(&process), Arc::new(waker))
+        });
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
+        let mut router = Router {
+            thread: 0,
+            threads: 2,
+            own: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            mailboxes: mailboxes.into(),
+            must_ring: false,
+            process,
+        };
+        let mut woken = || {
+            let mut events = Events::with_capacity(4);
+            polls.each_mut().map(|poll| {
+                poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+                events.iter().count()
+            })
+        };
+        for turn in 0..2 {
+            for number in 0..16 {
+                let message = Message::text("hello").into_owned();
+                let message = Arc::new(Broadcast::new(message));
+                router.route(Command {
+                    action: Action::Broadcast(Scope::All, None, message),
+                    reply: None,
+                });
+                // The other loop is awake for something else and takes what lies there: the next one would wake it again.
+                if number == 7 {
+                    assert_eq!(inboxes[1].take().count(), 8, "turn {turn}");
+                }
+            }
+            assert_eq!((woken(), router.own.len()), ([0, 0], 16 * (turn + 1)));
+            router.ring();
+            router.ring();
+            assert_eq!(woken(), [0, 1], "turn {turn}");
+            assert_eq!(inboxes[1].take().count(), 8);
+        }
     }
 }

@@ -574,6 +574,7 @@ impl Seed {
             own: VecDeque::new(),
             outcomes: VecDeque::new(),
             mailboxes: self.mailboxes,
+            must_ring: false,
             process: Arc::clone(&self.process),
         };
         Loop::new(Parts {

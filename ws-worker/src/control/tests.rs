@@ -113,6 +113,7 @@ impl World {
                 own: VecDeque::new(),
                 outcomes: VecDeque::new(),
                 mailboxes: mailboxes.into(),
+                must_ring: false,
                 process: Arc::clone(&process),
             },
             inboxes,

@@ -13,6 +13,8 @@ use ws_proto::CloseCode;
 impl Worker {
     pub(super) fn do_commands(&mut self) {
         loop {
+            // Before our own share of a broadcast, so that the other loops do theirs meanwhile.
+            self.common.router.ring();
             while let Some(command) = self.common.router.own.pop_front() {
                 self.command(command);
             }
@@ -25,6 +27,7 @@ impl Worker {
                 self.hooks.borrow_mut().flush(&mut turn!(self));
             }
             if self.common.router.own.is_empty() && self.common.router.outcomes.is_empty() {
+                self.common.router.ring();
                 return;
             }
         }

@@ -227,6 +227,7 @@ impl World {
                         own: VecDeque::new(),
                         outcomes: VecDeque::new(),
                         mailboxes: Arc::clone(&mailboxes),
+                        must_ring: false,
                         process: Arc::clone(process),
                     },
                     inbox,

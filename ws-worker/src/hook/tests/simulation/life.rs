@@ -189,6 +189,7 @@ impl World {
                         own: VecDeque::new(),
                         outcomes: VecDeque::new(),
                         mailboxes: Arc::clone(&mailboxes),
+                        must_ring: false,
                         process: Arc::clone(&self.process),
                     },
                     inbox,
