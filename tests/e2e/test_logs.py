@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from support import WORKER, free_port, wait_for
+from test_control import start
 from wire import VERSIONS, Client, Refused
 
 ROUTES = '[[route]]\npath = "/echo"\nhandler = "echo"\n'
@@ -91,6 +92,33 @@ def test_the_proxys_request_id_is_in_hooks_and_in_the_log(workers, script):
     assert closed == {given["id"]: "from-the-proxy-1", made["id"]: made["id"]}
     handshakes = {hook["X-Request-Id"] for hook in script.wait("handshake", 2)}
     assert handshakes == set(closed.values())
+
+
+@pytest.mark.parametrize("answer, code, by", [
+    (200, 1000, "client"),
+    (403, 1008, "app"),  # A refusal is the app's word,
+    (301, 1011, "worker"),  # and nonsense is what the worker makes of it.
+    (503, 1013, "worker"),
+    (("", {"Ws-Close": "4000 enough"}), 4000, "app"),
+])
+def test_who_ended_it_is_the_same_everywhere(workers, script, tmp_path, answer, code, by):
+    worker = start(workers, tmp_path, tcp=False, routes=f'[[route]]\npath = "/"\napp = "{script.url}"\ngive_up = "100ms"\n')
+    script.on("message", answer)
+    client = Client("rfc6455", worker.address, "/room")
+    client.send("hello")
+    script.wait("message")
+    if answer == 200:
+        client.close(1000)
+    else:
+        assert client.receive().code == code
+        client.stream.close()
+    (hook,) = script.wait("closed")
+    (line,) = ends(worker)
+    (last,) = worker.control.json("GET", "/status")["last"]
+    counted = f'ws_worker_connections_closed_total{{by="{by}",code="{code if code < 3000 else "4000-4999"}"}} 1'
+    assert (hook["Ws-Close-Code"], hook["Ws-Closed-By"]) == (str(code), by)
+    assert (line["code"], line["by"]) == (last["code"], last["by"]) == (code, by)
+    assert counted in worker.control.call("GET", "/metrics").body.decode()
 
 
 def test_many_ends_at_once_do_not_drown_the_log(workers):

@@ -183,8 +183,8 @@ pub enum Action {
     Join(SocketId, Arc<str>),
     /// Takes it out. Answered by [`Outcome::Found`].
     Leave(SocketId, Arc<str>),
-    /// Begins the closing handshake after what is queued. Answered by [`Outcome::Found`].
-    Close(SocketId, CloseCode, String),
+    /// Begins the closing handshake after what is queued; it is whose doing. Answered by [`Outcome::Found`].
+    Close(SocketId, CloseCode, String, ClosedBy),
     /// Lets a socket be read again that its handler paused.
     Resume(SocketId),
     /// Answers a handshake that its handler wanted to decide later.
@@ -195,6 +195,29 @@ pub enum Action {
     List(ListQuery),
     /// One socket. Answered by [`Outcome::Inspected`].
     Inspect(SocketId),
+}
+
+/// Who ended a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedBy {
+    /// The client, or its network.
+    Client,
+    /// The application, by hook, control API or handler.
+    App,
+    /// The worker: a limit, a timeout, a drain.
+    Worker,
+}
+
+impl ClosedBy {
+    /// Returns the word used in hooks: `client`, `app`, `worker`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::App => "app",
+            Self::Worker => "worker",
+        }
+    }
 }
 
 /// What is added to a 101.

@@ -376,11 +376,12 @@ pub(crate) const CONNECTIONS: &str = "connections";
 const OTHER: &str = "other";
 
 /// Why sockets are dropped without a closing handshake.
-pub const DROPS: [&str; 5] = [
+pub const DROPS: [&str; 6] = [
     "output-full",
     "no-progress",
     "panic",
     "drain-over",
+    "route-removed",
     "out-of-memory",
 ];
 

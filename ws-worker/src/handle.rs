@@ -1,6 +1,6 @@
 //! Reaches the sockets of a running worker from any thread, by mail. Knows no socket; nothing here waits.
 
-use crate::command::{Action, Broadcast, Command, LateDecision, Scope, SocketId};
+use crate::command::{Action, Broadcast, ClosedBy, Command, LateDecision, Scope, SocketId};
 use crate::config::Changes;
 use crate::counters::Counters;
 use crate::handler::SendError;
@@ -122,7 +122,10 @@ impl Handle {
 
     /// Begins the closing handshake of a socket, after what is queued for it.
     pub fn close(&self, id: SocketId, code: CloseCode, reason: &str) {
-        self.one(id, Action::Close(id, code, reason.to_owned()));
+        self.one(
+            id,
+            Action::Close(id, code, reason.to_owned(), ClosedBy::App),
+        );
     }
 
     /// Lets a socket be read again that its handler paused.

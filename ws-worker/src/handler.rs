@@ -3,6 +3,7 @@
 
 pub use crate::command::Accept;
 
+pub use crate::command::ClosedBy;
 use crate::command::{Action, Broadcast, Command, RouteId, Scope, SocketId};
 use crate::handle::Handle;
 use crate::source::Router;
@@ -128,29 +129,6 @@ pub struct End<'a> {
     pub reason: &'a str,
     /// Who ended it.
     pub by: ClosedBy,
-}
-
-/// Who ended a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClosedBy {
-    /// The client, or its network.
-    Client,
-    /// The application, by hook, control API or handler.
-    App,
-    /// The worker: a limit, a timeout, a drain.
-    Worker,
-}
-
-impl ClosedBy {
-    /// Returns the word used in hooks: `client`, `app`, `worker`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::App => "app",
-            Self::Worker => "worker",
-        }
-    }
 }
 
 /// An open socket, lent to a handler for one call.

@@ -66,7 +66,7 @@ impl Mail {
                     Action::Broadcast(to, _, message) => {
                         scope(to) + message.message().payload().len()
                     }
-                    Action::Close(_, _, reason) => reason.len(),
+                    Action::Close(_, _, reason, _) => reason.len(),
                     Action::SetMeta(_, name, value) => {
                         name.len() + value.as_ref().map_or(0, |value| value.len())
                     }

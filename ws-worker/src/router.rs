@@ -1,6 +1,6 @@
 //! Carries commands to the threads whose sockets they are for, and outcomes back. Knows nothing of what a command does.
 
-use crate::command::{Action, Broadcast, Command, Outcome, SocketId, Ticket};
+use crate::command::{Action, Broadcast, ClosedBy, Command, Outcome, SocketId, Ticket};
 use crate::mailbox::{Mail, Mailbox};
 use crate::process::Process;
 use std::collections::VecDeque;
@@ -98,7 +98,7 @@ impl Router {
     /// Closes one socket of this thread, behind the commands that wait.
     pub(crate) fn close_behind(&mut self, id: SocketId, code: CloseCode, reason: &str) {
         self.own.push_back(Command {
-            action: Action::Close(id, code, reason.to_owned()),
+            action: Action::Close(id, code, reason.to_owned(), ClosedBy::App),
             reply: None,
         });
     }

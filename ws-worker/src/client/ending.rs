@@ -26,7 +26,7 @@ pub(crate) enum Drop {
 }
 
 impl Drop {
-    /// Its place in [`counters::DROPS`](crate::counters::DROPS).
+    /// Its place in [`counters::DROPS`](crate::counters::DROPS), which has the same order.
     const fn place(self) -> usize {
         self as usize
     }
@@ -209,5 +209,30 @@ impl Client {
                 messages: 1,
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Drop;
+    use crate::counters::{Counters, DROPS};
+
+    #[test]
+    fn every_drop_is_counted_under_its_own_name() {
+        let all = [
+            (Drop::Full, "output-full"),
+            (Drop::Stalled, "no-progress"),
+            (Drop::Panicked, "panic"),
+            (Drop::Draining, "drain-over"),
+            (Drop::Removed, "route-removed"),
+            (Drop::Starved, "out-of-memory"),
+        ];
+        for (why, name) in all {
+            let counters = Counters::default();
+            counters.drop_client(why.place());
+            let counted: Vec<_> = counters.drops().filter(|(_, count)| *count > 0).collect();
+            assert_eq!(counted, [(name, 1)], "{why:?}");
+        }
+        assert_eq!(DROPS.len(), all.len());
     }
 }

@@ -2,8 +2,8 @@
 
 use super::http::{Answer, Head, Kind, Length, Method, decode};
 use crate::command::{
-    Action, Broadcast, Counted, Found, ListQuery, Outcome, RouteId, Scope, Sent, SocketId,
-    SocketInfo, is_group_name,
+    Action, Broadcast, ClosedBy, Counted, Found, ListQuery, Outcome, RouteId, Scope, Sent,
+    SocketId, SocketInfo, is_group_name,
 };
 use crate::config::{Changes, Config, Route, Target};
 use crate::metrics;
@@ -390,7 +390,10 @@ impl Call {
             }
             Self::Join(id, group) => (found(204), vec![Action::Join(id, group)]),
             Self::Leave(id, group) => (found(204), vec![Action::Leave(id, group)]),
-            Self::Close(id, code, reason) => (found(202), vec![Action::Close(id, code, reason)]),
+            Self::Close(id, code, reason) => (
+                found(202),
+                vec![Action::Close(id, code, reason, ClosedBy::App)],
+            ),
             Self::List(query) => {
                 let limit = query.limit;
                 let sockets = Vec::new();

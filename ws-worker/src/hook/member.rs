@@ -3,7 +3,6 @@
 
 use crate::breaker::ProbeId;
 use crate::command::SocketId;
-use crate::handler::ClosedBy;
 use crate::hook::dialect::Reply;
 use crate::hook::endpoint::{Block, Endpoint};
 use crate::hook::kept::Kept;
@@ -40,8 +39,8 @@ pub(crate) struct Member {
     pub(crate) probe: Option<ProbeId>,
     /// Its socket is not read until the queue has drained.
     pub(crate) paused: bool,
-    /// Nothing more is delivered, and who is said to have ended the socket.
-    pub(crate) failed: Option<ClosedBy>,
+    /// Nothing more is delivered.
+    pub(crate) failed: bool,
     /// Messages that will get no answer.
     pub(crate) undelivered: u64,
     /// What the journal knows of it.
@@ -115,7 +114,7 @@ impl Member {
             afresh: false,
             probe: None,
             paused: false,
-            failed: None,
+            failed: false,
             undelivered: 0,
             kept: Kept::default(),
             queue: VecDeque::new(),
@@ -201,13 +200,13 @@ impl Member {
     }
 
     /// Gives up on everything queued but what is on its way. Returns how many messages that were.
-    pub(crate) fn abandon(&mut self, by: ClosedBy) -> u64 {
+    pub(crate) fn abandon(&mut self) -> u64 {
         let rest = self.queue.split_off(self.on_its_way());
         let count = rest.len() as u64;
         self.queued -= rest.iter().map(|m| m.payload().len()).sum::<usize>();
         self.queue.shrink_to_fit();
         self.undelivered += count;
-        self.failed = Some(by);
+        self.failed = true;
         count
     }
 

@@ -179,7 +179,7 @@ impl Pool {
         let Some(member) = self.members.get_mut(key) else {
             return;
         };
-        if member.failed.is_some() {
+        if member.failed {
             member.undelivered += 1;
             self.process.counters.undelivered.one();
             return;
@@ -202,7 +202,7 @@ impl Pool {
         let Some(member) = self.members.get_mut(key) else {
             return;
         };
-        let mut end = Ended::of(end);
+        let end = Ended::of(end);
         match &mut member.phase {
             Phase::Opening { left, .. } => {
                 // Once a byte may have left, only the answer says whether a closed is owed.
@@ -214,11 +214,6 @@ impl Pool {
                 }
             }
             Phase::Accepted(_) | Phase::Open => {
-                if let Some(by) = member.failed
-                    && end.by == crate::handler::ClosedBy::App
-                {
-                    end.by = by; // The loop saw a command; who wanted it is known here.
-                }
                 member.phase = Phase::Ended(Box::new(end));
                 self.keep_end(key);
                 let Some(member) = self.members.get(key) else {

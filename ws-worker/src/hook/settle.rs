@@ -385,10 +385,10 @@ impl Pool {
         let Some(member) = self.members.get_mut(key) else {
             return;
         };
-        let undelivered = member.abandon(by);
+        let undelivered = member.abandon();
         self.process.counters.undelivered.add(undelivered);
         if let (Some(id), Phase::Open | Phase::Accepted(_)) = (member.id, &member.phase) {
-            command(router, Action::Close(id, code, reason.to_owned()));
+            command(router, Action::Close(id, code, reason.to_owned(), by));
         }
         self.resume(router, key);
         self.wake(key);
@@ -491,7 +491,8 @@ impl Pool {
         }
         spread(turn.router, scope, reply, false, id);
         if let (Some(id), Some((code, reason))) = (id, &reply.close) {
-            command(turn.router, Action::Close(id, *code, reason.clone()));
+            let close = Action::Close(id, *code, reason.clone(), ClosedBy::App);
+            command(turn.router, close);
         }
         if reply.is_broken {
             self.fail_internal(turn.router, key);

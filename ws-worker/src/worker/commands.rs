@@ -56,7 +56,9 @@ impl Worker {
             }
             Action::Join(id, group) => Outcome::Found(self.join(id, &group)),
             Action::Leave(id, group) => Outcome::Found(self.leave(id, &group)),
-            Action::Close(id, code, reason) => Outcome::Found(self.close(id, code, &reason)),
+            Action::Close(id, code, reason, by) => {
+                Outcome::Found(self.close(id, code, &reason, by))
+            }
             Action::Resume(id) => {
                 if let Some(client) = self.clients.find(id).filter(|client| client.is_paused()) {
                     client.resume();
@@ -225,13 +227,17 @@ impl Worker {
         Found::Yes
     }
 
-    pub(super) fn close(&mut self, id: SocketId, code: CloseCode, reason: &str) -> Found {
+    pub(super) fn close(
+        &mut self,
+        id: SocketId,
+        code: CloseCode,
+        reason: &str,
+        by: ClosedBy,
+    ) -> Found {
         let Some(entry) = self.open_entry(id) else {
-            return self.keep_found(id, Action::Close(id, code, reason.to_owned()));
+            return self.keep_found(id, Action::Close(id, code, reason.to_owned(), by));
         };
-        self.step(entry, |client, cx| {
-            ((), client.close(cx, code, reason, ClosedBy::App))
-        });
+        self.step(entry, |client, cx| ((), client.close(cx, code, reason, by)));
         Found::Yes
     }
 

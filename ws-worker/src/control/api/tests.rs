@@ -75,12 +75,12 @@ fn every_call_has_its_command() {
     check(
         "DELETE",
         &format!("/sockets/{a}"),
-        &[&format!("Close({a}, CloseCode(1000), \"\")")],
+        &[&format!("Close({a}, CloseCode(1000), \"\", App)")],
     );
     check(
         "DELETE",
         &format!("/sockets/{a}?code=4000&reason=see+you%21"),
-        &[&format!("Close({a}, CloseCode(4000), \"see you!\")")],
+        &[&format!("Close({a}, CloseCode(4000), \"see you!\", App)")],
     );
     check("GET", &format!("/sockets/{a}"), &[&format!("Inspect({a})")]);
     check(

@@ -184,20 +184,21 @@ fn a_message_is_given_up_after_a_while_and_closed_says_so() {
     for text in ["a", "b", "c"] {
         world.say(1, text);
     }
-    let code = world.until("close", |world| {
+    let (code, by) = world.until("close", |world| {
         world.advance(500);
         match world.said.pop_front() {
-            Some(Action::Close(_, code, _)) => Some(code),
+            Some(Action::Close(_, code, _, by)) => Some((code, by)),
             _ => None,
         }
     });
     assert_eq!(code, CloseCode::TRY_AGAIN_LATER);
+    assert_eq!(by, ClosedBy::Worker);
     assert!(world.now.since(Instant::at(1000)) >= Duration::from_secs(60));
     world.say(1, "too late");
     world.with_socket(1, |handler, socket| {
         let end = End {
             code: Some(CloseCode::TRY_AGAIN_LATER),
-            by: ClosedBy::App,
+            by,
             ..END
         };
         handler.on_close(socket, &end);

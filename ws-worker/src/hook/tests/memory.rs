@@ -19,7 +19,9 @@ fn give_way(world: &mut World) -> usize {
 #[track_caller]
 fn is_told(world: &mut World, undelivered: &str) {
     let id = world.id(1);
-    assert!(matches!(world.said(), Action::Close(who, CloseCode::TRY_AGAIN_LATER, _) if who == id));
+    assert!(
+        matches!(world.said(), Action::Close(who, CloseCode::TRY_AGAIN_LATER, ..) if who == id)
+    );
     world.leave(1);
     let closed = world.request_later();
     assert_eq!(closed.event(), "closed");

@@ -351,7 +351,7 @@ impl World {
     #[track_caller]
     fn closed_with(&mut self) -> u16 {
         self.until("close", |world| match world.said.pop_front() {
-            Some(Action::Close(_, code, _)) => Some(code.get()),
+            Some(Action::Close(_, code, ..)) => Some(code.get()),
             _ => None,
         })
     }

@@ -700,7 +700,7 @@ impl World {
                     self.guests[place].gone_at = Some(self.now);
                 }
             }
-            Action::Close(id, code, _) => {
+            Action::Close(id, code, ..) => {
                 if let Some(place) = known(&self.guests, id) {
                     trace!(self, "guest {place} is closed with {code}");
                     self.guests[place].codes.push(code.get());
