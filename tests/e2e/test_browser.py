@@ -174,7 +174,7 @@ def say(browser, text):
     browser.click("button")
 
 
-def test_two_windows_chat_through_apache_with_tls(chat, home, script, apache, out):
+def test_two_windows_chat_through_apache_with_tls(chat, home, script, apache):
     """Text goes as it is: what the app gets is the UTF-8 of what was typed, and no percent sign is in it."""
     first, second = chat.window(), chat.new_window()
     chat.open(home + "chat.html")
@@ -186,7 +186,6 @@ def test_two_windows_chat_through_apache_with_tls(chat, home, script, apache, ou
         for window in (first, second):
             chat.turn_to(window)
             chat.wait_for_text("#log", text)
-    chat.screenshot(out / "chat-apache-tls.png", "body")
     assert [hook.body for hook in script.wait("message", 3)] == [text.encode() for text in said]
     assert all(hook["ws-version"] == "rfc6455" and hook["ws-location"] == home.replace("https", "wss") + "ws/chat"
                for hook in script.of("handshake"))
@@ -198,6 +197,31 @@ def test_two_windows_chat_through_apache_with_tls(chat, home, script, apache, ou
     log = Path(apache.folder) / "access.log"
     wait_for(lambda: [line for line in log.read_text().splitlines() if "/ws/chat" in line] == ["HTTP/2.0 GET /ws/chat 101"] * 2,
              f"two sockets inside HTTP/2 in the log, which says {log.read_text()!r}")
+
+
+def test_the_picture_of_two_windows(chat, home, keep):
+    first, second = chat.window(), chat.new_window()
+    chat.open(home + "chat.html")
+    windows = [first, second]
+    for window in windows:
+        chat.turn_to(window)
+        chat.size(460, 420)
+        chat.theme("light")
+        chat.wait_for_text("#state", "接続しました")
+    for number, text in enumerate(["こんにちは、世界", "絵文字も 😀👋🏽🏳️‍🌈", "それぞれ別の窓から", "Apache, TLS, HTTP/2"]):
+        chat.turn_to(windows[number % 2])
+        say(chat, text)
+        for window in windows:
+            chat.turn_to(window)
+            chat.wait_for_text("#log", text)
+    pictures = []
+    for window in windows:
+        chat.turn_to(window)
+        pictures.append(chat.png())
+    keep(DEPLOY / "browser" / "chat.png", *pictures)
+    chat.close_window()
+    chat.turn_to(first)
+    chat.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.clearDeviceMetricsOverride", "params": {}})
 
 
 def test_plain_websocket_needs_no_script(chat, home, script):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from control import Control
-from support import wait_for
+from support import ROOT, wait_for
 from test_control import TOKEN, start
 from webdriver import chromium
 from wire import VERSIONS, Client, Refused
@@ -30,11 +30,6 @@ def worker(workers, tmp_path, script):
     worker = start(workers, tmp_path, tcp=True, routes=f'{ROUTES}\n[[route]]\npath = "/app"\napp = "{script.url}"\n')
     worker.page = "http://anybody:%s@%s:%d/" % (TOKEN, *worker.control.address)
     return worker
-
-
-def theme(browser, name):
-    features = [{"name": "prefers-color-scheme", "value": name}]
-    browser.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}})
 
 
 def test_the_page_shows_sockets_hooks_and_closes(browser, worker, script, out):
@@ -70,13 +65,49 @@ def test_the_page_shows_sockets_hooks_and_closes(browser, worker, script, out):
     assert browser.run("return getComputedStyle(document.querySelector('.cards')).display") == "grid"
     paper = set()
     for name in ("light", "dark"):
-        theme(browser, name)
+        browser.theme(name)
         paper.add(browser.run("return getComputedStyle(document.body).backgroundColor"))
-        browser.screenshot(out / f"status-{name}.png")
+        browser.screenshot(out / f"status-hostile-{name}.png")
     assert len(paper) == 2
     # No sideways scrolling of the page itself, however long an origin is.
     assert browser.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     app.close()
+
+
+PICTURED = """
+[[route]]
+path = "/chat"
+app = "%s"
+
+[[route]]
+path = "/news"
+handler = "chat"
+"""
+
+
+def test_the_picture_of_the_page(browser, workers, tmp_path, script, keep):
+    worker = start(workers, tmp_path, tcp=True, routes=PICTURED % script.url, top='worker = "web1"\nheartbeat = "50ms"')
+    clients = [Client(version, worker.address, f"/{route}/{room}", origin="https://www.example.org")
+               for version, route, room in [*((version, "news", "today") for version in VERSIONS), ("rfc6455", "chat", "red"),
+                                            ("rfc6455", "chat", "blue"), ("hybi-08", "chat", "red"), ("rfc6455", "chat", "red")]]
+    for client in clients:
+        client.send("こんにちは")
+    script.wait("message", 4)
+    leavers = [("rfc6455", "/chat/red", 1001, ""), ("hybi-07", "/news/today", 1000, "done"), ("rfc6455", "/chat/blue", 4000, "kicked: flood"),
+               ("rfc6455", "/news/today", 1001, "")]
+    for number, (version, path, code, reason) in enumerate(leavers, 1):
+        Client(version, worker.address, path, origin="https://www.example.org").close(code, reason)
+        wait_for(lambda: len(worker.control.json("GET", "/status")["last"]) == number, "an end")
+    Client("rfc6455", worker.address, "/chat/red", origin="https://www.example.org").abort()
+    with pytest.raises(Refused):
+        Client("rfc6455", worker.address, "/wp-login.php")
+    wait_for(lambda: len(worker.control.json("GET", "/status")["last"]) == 5, "five ends")
+    browser.size(1120, 1230)
+    browser.open("http://anybody:%s@%s:%d/" % (TOKEN, *worker.control.address))
+    browser.wait_for_text("#state", "ready")
+    for name in ("light", "dark"):
+        browser.theme(name)
+        keep(ROOT / "ws-worker" / "docs" / "images" / f"status-{name}.png", browser.png())
 
 
 def test_the_page_needs_no_script_and_loads_nothing(worker):

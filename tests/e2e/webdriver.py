@@ -90,5 +90,18 @@ class Browser:
 
     def screenshot(self, path, css=None):
         """A picture of the window, or of one element."""
+        path.write_bytes(self.png(css))
+
+    def png(self, css=None):
         of = f"/element/{self.element(css)}" if css else ""
-        path.write_bytes(base64.b64decode(self.call("GET", f"{of}/screenshot")))
+        return base64.b64decode(self.call("GET", f"{of}/screenshot"))
+
+    def size(self, width, height):
+        """Makes the window show a page of this size."""
+        self.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": {
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}})
+
+    def theme(self, name):
+        """`light` or `dark`, as the person would have chosen."""
+        features = [{"name": "prefers-color-scheme", "value": name}]
+        self.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}})
