@@ -1,10 +1,15 @@
 """`ws-worker ctl`: every command over TCP and a unix socket, what it prints, how it ends."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from support import command, free_port, wait_for
+from support import WORKER, command, free_port, wait_for
 from test_control import TOKEN, start
 from wire import Client
 
@@ -62,6 +67,56 @@ def test_reload_and_drain(worker):
     assert ctl(worker, "status", code=78)
     assert command("ctl", *where, "drain").stdout == "draining\n"
     assert worker.child.wait(20) == 0
+
+
+def test_a_message_comes_from_stdin_as_it_is(worker):
+    client = Client("rfc6455", worker.address, "/chat")
+    name = wait_for(lambda: worker.control.ids(), "the socket")[0]
+    where = [WORKER, "ctl", "--config", worker.file]
+    for arguments, message, heard in [(["send", name], b"two\nlines\n", "two\nlines\n"), (["broadcast"], "絵文字 😀".encode(), "絵文字 😀"),
+                                      (["send", "--binary", name], b"\xff\0", b"\xff\0"), (["send", name], b"", "")]:
+        done = subprocess.run([*where, *arguments], input=message, capture_output=True, timeout=30)
+        assert (done.returncode, done.stderr) == (0, b"") and client.receive() == heard
+    done = subprocess.run([*where, "send", name], input=b"\xff", capture_output=True, timeout=30)
+    assert done.returncode == 1 and b"UTF-8" in done.stderr
+    client.close()
+
+
+def test_more_sockets_than_a_page_has_are_listed_once_each(worker):
+    clients = [Client("rfc6455", worker.address, "/chat") for _ in range(1100)]
+    listed = lambda *options: [socket["id"] for socket in json.loads(ctl(worker, "--json", "list", *options))["sockets"]]
+    names = wait_for(lambda: len(found := listed()) == 1100 and found, "all sockets")
+    assert len(set(names)) == 1100 and len(listed("--limit", "1050")) == 1050
+    assert ctl(worker, "list").endswith("1100 sockets\n") and ctl(worker, "list", "--limit", "2").endswith("2 sockets, and more\n")
+    with subprocess.Popen([WORKER, "ctl", "--config", worker.file, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()  # As `head` does.
+        assert process.wait(30) == 0 and process.stderr.read() == b""
+    for client in clients:
+        client.stream.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_who_may_not_use_the_socket_is_told(workers, tmp_path):
+    worker = start(workers, tmp_path, tcp=False)
+    for folder in [tmp_path, *tmp_path.parents[:3]]:
+        os.chmod(folder, 0o755)
+    copy = shutil.copy(WORKER, tmp_path / "ws-worker")
+    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    done = subprocess.run([*nobody, copy, "ctl", "--control", f"unix:{worker.control.address}", "status"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 4 and "may not be used" in done.stderr and "file mode" in done.stderr, done
+
+
+def test_a_worker_that_hangs_is_given_up(worker):
+    worker.child.send_signal(signal.SIGSTOP)
+    tasks = Path(f"/proc/{worker.pid}/task")
+    stopped = lambda: all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir())
+    try:
+        wait_for(stopped, "all threads to stop")
+        done = command("ctl", "--config", worker.file, "--timeout", "200ms", "status")
+    finally:
+        worker.child.send_signal(signal.SIGCONT)
+    assert done.returncode == 124 and "did not answer within" in done.stderr
 
 
 def test_nobody_there_and_a_wrong_token_are_told(workers, tmp_path):

@@ -135,6 +135,17 @@ def test_the_page_wants_the_token_and_nobody_else_may_send_one_there(worker):
     assert nobody.call("POST", "/drain", headers=[basic]).status == 401
 
 
+def test_a_name_that_somebody_else_owns_is_no_way_to_a_worker_without_a_token(workers, tmp_path):
+    """DNS rebinding: a page's own name comes to mean this machine, and what it asks for is of the same origin, so without Origin."""
+    worker = start(workers, tmp_path, tcp=False)
+    ask = lambda path, host, *fields: worker.control.call("GET", path, host=host, headers=fields).status
+    browser = ("Accept-Language", "en")
+    for path in ("/", "/sockets", "/status", "/metrics"):
+        assert ask(path, "evil.example:9001", browser) == 403
+        assert ask(path, "localhost:9001", browser) == 200
+        assert ask(path, "worker.internal") == 200  # A program calls it as it likes.
+
+
 def test_status_is_json(worker):
     with Client("hybi-08", worker.address, "/echo?token=s3cr3t") as client:
         client.send("x")

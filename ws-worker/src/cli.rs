@@ -54,7 +54,7 @@ Exit codes:
   1    refused: no such socket, its output is full, a configuration that cannot be used
   2    wrong usage
   3    no worker there
-  4    the token is missing or wrong
+  4    no permission: the token is missing or wrong, or the file mode of the socket
   78   the configuration cannot be read, or has no [control]
   124  no answer within --timeout";
 

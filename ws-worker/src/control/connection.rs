@@ -404,6 +404,11 @@ impl Connection {
         if head.browser && !(is_page && head.visit) {
             return Err(Answer::error(403, "this is not for browsers"));
         }
+        // Behind a tunnel to a unix socket a page could give its own name this address, and be asked for no token.
+        if head.rebound && !shared.guard.wants_token() {
+            let words = "without a token a browser comes by localhost or an address";
+            return Err(Answer::error(403, words));
+        }
         if !api::is_public(&head.target) {
             let shown = head.authorization.as_deref();
             shared.guard.admit(now, self.peer, shown, is_page)?;

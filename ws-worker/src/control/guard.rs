@@ -39,6 +39,11 @@ impl Guard {
         }
     }
 
+    /// Returns whether callers have to show a token.
+    pub(super) fn wants_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// Wants another token from now on. Who guessed at the old one has not guessed less.
     pub(super) fn replace(&mut self, token: Option<&Secret>) {
         self.token = token.map(|Secret(token)| Sha256::digest(token).into());

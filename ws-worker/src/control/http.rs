@@ -3,6 +3,7 @@
 
 use crate::forwarded::is_host;
 use std::borrow::Cow;
+use std::net::Ipv4Addr;
 
 /// Bytes of a head.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
@@ -51,6 +52,8 @@ pub(super) struct Head {
     pub(super) browser: bool,
     /// And it is a person who opens the address: no `Origin`, and no other site has sent him.
     pub(super) visit: bool,
+    /// A browser sends it, to a name that anybody may have given this machine: `Host` is neither an address nor without a dot.
+    pub(super) rebound: bool,
     pub(super) expects_continue: bool,
     pub(super) keep_alive: bool,
 }
@@ -309,6 +312,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Head, Answer> {
         encoded: fields.encoded,
         browser: fields.browser,
         visit: fields.visit && !fields.origin,
+        rebound: (fields.browser || fields.likely) && fields.host.is_some_and(is_foreign),
         expects_continue,
         keep_alive: minor == 1 && !fields.close,
     })
@@ -327,6 +331,7 @@ struct Fields<'a> {
     expect: Option<&'a [u8]>,
     encoded: bool,
     browser: bool,
+    likely: bool,
     visit: bool,
     origin: bool,
     close: bool,
@@ -353,6 +358,8 @@ impl<'a> Fields<'a> {
                             fields.browser = true;
                             fields.visit = matches!(header.value, b"none" | b"same-origin");
                         }
+                        // Every browser sends it, and no script can keep it from that.
+                        "accept-language" => fields.likely = true,
                         "connection" => {
                             fields.close |= header
                                 .value
@@ -370,6 +377,16 @@ impl<'a> Fields<'a> {
         }
         Ok(fields)
     }
+}
+
+/// Returns whether a host is a name with a dot: whoever owns such a name can have it mean this machine.
+fn is_foreign(host: &[u8]) -> bool {
+    let text = std::str::from_utf8(host).unwrap_or_default();
+    let name = match text.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => text,
+    };
+    name.trim_end_matches('.').contains('.') && name.parse::<Ipv4Addr>().is_err()
 }
 
 /// Reads a value that is a name.

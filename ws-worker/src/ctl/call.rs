@@ -46,12 +46,16 @@ impl Failure {
         match self {
             Self::Usage(text) => (exit::USAGE, text.clone()),
             Self::Configuration(text) => (exit::CONFIGURATION, text.clone()),
+            Self::Nobody(address, error) if error.kind() == ErrorKind::PermissionDenied => {
+                let text = format!(
+                    "{address} may not be used: {error}; the socket's file mode is the permission, which its group has"
+                );
+                (exit::TOKEN, text)
+            }
             Self::Nobody(address, error) => {
                 let kind = error.kind();
                 let hint = if matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused) {
                     "; does the worker run, and is this its control listener?"
-                } else if kind == ErrorKind::PermissionDenied {
-                    "; the socket's file mode is the permission"
                 } else {
                     ""
                 };

@@ -23,7 +23,7 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// Nobody is there, or the connection was lost.
     pub const NOBODY: u8 = 3;
-    /// The token is missing or wrong.
+    /// No permission: the token is missing or wrong, or the socket's file mode does not allow it.
     pub const TOKEN: u8 = 4;
     /// It did not answer in time.
     pub const TIMEOUT: u8 = 124;

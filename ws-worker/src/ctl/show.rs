@@ -196,7 +196,8 @@ fn list(answer: &Value) -> String {
     } else {
         ""
     };
-    format!("{}{count} sockets{more}\n", table(&rows))
+    let sockets = if count == 1 { "socket" } else { "sockets" };
+    format!("{}{count} {sockets}{more}\n", table(&rows))
 }
 
 fn reload(answer: &Value) -> String {
@@ -227,7 +228,7 @@ mod tests {
             list(&answer),
             "id   route  version  client           in  out  queue  resource\n\
              abc  /      rfc6455  tcp:192.0.2.1:1  1   2    0      /\\x1b[2J\\x0a\\xe2\\x80\\xaex\n\
-             1 sockets, and more\n"
+             1 socket, and more\n"
         );
     }
 }

@@ -40,6 +40,7 @@ fn a_head_is_read_however_it_comes() {
         encoded: false,
         browser: false,
         visit: false,
+        rebound: false,
         expects_continue: true,
         keep_alive: true,
     };
@@ -157,6 +158,24 @@ fn a_person_who_opens_an_address_is_sent_by_nobody() {
     ] {
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
         assert_eq!(head(&text).unwrap().visit, expected, "{fields}");
+    }
+}
+
+#[test]
+fn a_name_that_anybody_can_own_is_no_host_for_a_browser() {
+    let browser = "Accept-Language: *";
+    for (host, fields, expected) in [
+        ("evil.example", browser, true),
+        ("evil.example.:9001", browser, true),
+        ("evil.example", "Sec-Fetch-Site: none", true),
+        ("evil.example", "User-Agent: curl/8", false),
+        ("127.0.0.1:9001", browser, false),
+        ("[::1]:9001", browser, false),
+        ("localhost:9001", browser, false),
+        ("worker", browser, false),
+    ] {
+        let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n\r\n");
+        assert_eq!(head(&text).unwrap().rebound, expected, "{host} {fields}");
     }
 }
 
