@@ -558,6 +558,37 @@ def test_an_app_that_hangs_leaves_room_for_others(workers, script):
         client.leave()
 
 
+def test_what_waits_for_an_app_that_hangs_does_not_keep_others_out(workers, script):
+    gate = threading.Event()
+    script.on("message", lambda hook: gate.wait(60) and None)
+    worker = workers.serve(f'[[route]]\npath = "/ws"\napp = "{script.url}"\nconcurrency = 2\n[[route]]\npath = "/echo"\nhandler = "echo"\n',
+                           top='memory = "16MiB"\nthreads = 1')
+    clients = [opens(worker, timeout=60) for _ in range(13)]
+    for client in clients:
+        client.send(b"x" * 2**20)
+
+    def comes_in():
+        try:
+            with opens(worker, path="/echo") as bystander:
+                bystander.send("x")
+                return bystander.receive() == "x"
+        except Refused as refused:
+            assert refused.status == 503
+            return False
+    wait_for(lambda: not comes_in(), "three quarters of the memory to be used")
+    wait_for(comes_in, "room for others", 20)  # give_up is a minute.
+    wait_for(lambda: not any(comes_in() is False for _ in range(5)), "room that stays", 20)
+    gate.set()
+    for client in clients[:]:
+        client.leave()
+    closed = script.wait("closed", len(clients), 60)
+    lost = [hook for hook in closed if hook["ws-undelivered"] == "1"]
+    assert lost and {(hook["ws-close-code"], hook["ws-closed-by"]) for hook in lost} == {("1013", "worker")}
+    # What did not give way was delivered: nothing is lost in silence.
+    heard = {hook.socket for hook in script.of("message")}
+    assert heard | {hook.socket for hook in lost} == {hook.socket for hook in closed}
+
+
 def test_an_app_that_answers_too_much_is_cut(workers, script):
     script.on("message", lambda hook: ("x" * 3_000_000, {"Ws-To": "self"}))
     with opens(serve(workers, script.url, 'give_up = "1s"')) as client:

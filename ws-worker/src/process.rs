@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ws_proto::DeflateParameters;
 
@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) draining: AtomicBool,
     /// What an earlier life left in the journal was not tried yet: no accept, `/readyz` says 503. Five seconds at most.
     pub(crate) starting: AtomicBool,
+    /// Handshakes that were refused for want of memory.
+    pub(crate) turned_away: AtomicU64,
     /// What brings threads another configuration.
     pub(crate) reloader: OnceLock<Reloader>,
     /// Who started us and wants to know how we are.
@@ -85,6 +87,7 @@ impl Process {
             boot_mark: [a, b, c],
             draining: AtomicBool::new(false),
             starting: AtomicBool::new(false),
+            turned_away: AtomicU64::new(0),
             reloader: OnceLock::new(),
             service: OnceLock::new(),
             peers: Mutex::default(),

@@ -10,6 +10,7 @@ use crate::process::Process;
 use crate::proxy_protocol::{self, Parsed, Proxied};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use ws_proto::{
     Answer, Connection, Handshake, HeadLimits, Headers, Input, Instant, Limits, Output, Ready,
     Refusal, Rejection, SendError,
@@ -149,6 +150,7 @@ impl Opening {
         let config = &process.config;
         let request = self.handshake.request().ok_or(Refusal::NotWebSocket)?;
         if process.is_short_of_memory() {
+            process.turned_away.fetch_add(1, Ordering::Relaxed);
             return Err(Refusal::Unavailable);
         }
         let route = config.route_for(request.path()).ok_or(Refusal::NotFound)?;

@@ -16,6 +16,7 @@ use crate::process::Process;
 use crate::random::Random;
 use crate::source::{self, Part, Readiness, Router, Turn};
 use crate::timers::{Armed, Entry, Timers};
+use memory::TurnedAway;
 use mio::{Events, Poll};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -120,6 +121,8 @@ pub(crate) struct Worker {
     quiet_until: Instant,
     /// When somebody last gave way to the others.
     gave_way: Option<Instant>,
+    /// Handshakes that are refused for want of memory.
+    turned_away: TurnedAway,
     drain: Option<Drain>,
     /// Sockets of routes that reloads have taken out of the file.
     leaving: Vec<Leaving>,
@@ -202,6 +205,7 @@ impl Worker {
             accept_at: None,
             quiet_until: now,
             gave_way: None,
+            turned_away: TurnedAway::default(),
             drain: None,
             leaving: Vec::new(),
             coming: None,
@@ -284,6 +288,8 @@ impl Worker {
         self.commands();
         if self.common.starved_since.is_some() || self.process.is_out_of_memory() {
             self.watch_memory();
+        } else if self.process.is_short_of_memory() {
+            self.watch_the_door();
         }
         self.drain.is_some() && self.drained()
     }
