@@ -13,7 +13,7 @@ import pytest
 
 from control import Control
 from machine import Machine, reason_not_to_boot
-from support import expect_free, free_port, wait_for
+from support import ROOT, expect_free, free_port, wait_for
 from test_package import build
 from wire import VERSIONS, Client, Closed
 
@@ -307,3 +307,27 @@ def test_an_upgrade_of_the_package_refuses_nobody(activated):
             goer.join(60)
     assert failures == []
     assert set(opened) == set(VERSIONS)
+
+
+# -- the pages, as an operator reads them
+
+def test_the_commands_of_the_pages_run(service):
+    """Each line of `operations.md` and of the journal's chapter in `logs.md`, in this order, by a shell on the machine."""
+    lines = [line.partition(" # ")[0].strip() for page in ("operations.md", "logs.md")
+             for block in re.findall(r"^```sh\n(.*?)^```", (ROOT / "ws-worker" / "docs" / page).read_text(), re.M | re.S)
+             for line in block.splitlines()]
+    assert len(lines) >= 5 and "systemctl reload ws-worker" in lines
+    service.start()
+    shell = lambda line: service.machine.run("sh", "-c", f"cd /root && {line}")
+    shell("cp /usr/bin/ws-worker .")
+    try:
+        for line in lines:
+            if line.startswith("systemctl enable"):  # The chapter on sockets that systemd opens.
+                service.ctl("stop", "ws-worker")
+                service.write(listen='"systemd:ws"')
+            shell(line)
+            if line.startswith("systemctl enable"):
+                assert echoes()
+        assert echoes() and service.show()["ActiveState"] == "active"
+    finally:
+        service.ctl("disable", "ws-worker.socket", check=False)
