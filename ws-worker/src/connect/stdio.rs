@@ -148,25 +148,22 @@ impl Printer {
     }
 
     /// Waits until all is printed, but not longer than this.
-    pub(crate) fn finish(
-        mut self,
-        mut rest: std::collections::VecDeque<Printed>,
-        patience: Duration,
-    ) {
-        let until = std::time::Instant::now() + patience;
-        loop {
-            self.print(&mut rest);
-            if !self.is_behind() {
-                break;
-            }
-            if std::time::Instant::now() >= until {
+    pub(crate) fn finish(mut self, rest: std::collections::VecDeque<Printed>, patience: Duration) {
+        if let Some(sender) = self.sender.take() {
+            let left = self.waiting.take().into_iter().chain(rest);
+            // To hand on is to wait for room, which may come never: another thread does, and ends with the process.
+            let handing = thread::Builder::new().spawn(move || {
+                for printed in left {
+                    if sender.send(printed).is_err() {
+                        return; // Whoever read it has gone.
+                    }
+                }
+            });
+            if handing.is_err() {
                 return;
             }
-            thread::sleep(Duration::from_millis(5));
         }
-        self.sender = None;
-        let left = until.saturating_duration_since(std::time::Instant::now());
-        let _ = self.finished.recv_timeout(left);
+        let _ = self.finished.recv_timeout(patience);
     }
 }
 
