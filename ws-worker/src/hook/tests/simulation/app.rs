@@ -1,6 +1,7 @@
 //! The app of a simulation: takes requests as they come in pieces, does by chance what apps do, and writes down what it saw and
 //! which of its answers were there to be heard.
 
+use super::fastcgi::{self, Request};
 use super::net::{Calls, Ending};
 use super::{Event, World};
 use std::collections::HashMap;
@@ -99,50 +100,66 @@ impl World {
         if is_over {
             return;
         }
-        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        let request = if self.is_fastcgi {
+            fastcgi::request(&bytes)
+        } else {
+            http(&bytes)
+        };
+        let Some(request) = request else {
             // Now and then it hangs up on half a head.
             if !bytes.is_empty() && self.is_sick() && self.chance(3) {
                 self.net.borrow_mut().end(line, Ending::Reset);
             }
             return;
         };
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        let fields: HashMap<String, &str> = head
-            .lines()
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value))
-            .collect();
-        let length: usize = fields["content-length"].parse().unwrap();
-        let whole = bytes.get(end + 4..end + 4 + length);
+        let Request {
+            fields,
+            body: whole,
+            used,
+            keeps,
+        } = request;
         if whole.is_none() && !(self.is_sick() && self.chance(10)) {
             return;
         }
         assert!(
-            whole.is_none() || bytes.len() == end + 4 + length,
+            whole.is_none() || bytes.len() == used,
             "one request at a time"
         );
+        if self.is_fastcgi && self.is_sick() && self.chance(10) {
+            // It has too much to do: it has not looked at this one, nor does its log.
+            trace!(self, "app: overloaded on line {line}");
+            let mut net = self.net.borrow_mut();
+            net.lines[line].is_busy = true;
+            net.lines[line]
+                .to_pool
+                .extend(fastcgi::end(fastcgi::OVERLOADED));
+            net.edge(line, true, false);
+            net.end(line, Ending::Fin);
+            return;
+        }
+        let field = |name: &str| fields.get(name).map(String::as_str);
         let hook = Hook {
-            event: fields["ws-event"].to_owned(),
-            socket: fields.get("ws-socket").copied().unwrap_or("").to_owned(),
-            key: fields["idempotency-key"].to_owned(),
-            attempt: fields.get("ws-attempt").map_or(1, |n| n.parse().unwrap()),
-            body: whole.map(<[u8]>::to_vec),
-            undelivered: fields.get("ws-undelivered").map(|n| n.parse().unwrap()),
+            event: fields["ws-event"].clone(),
+            socket: field("ws-socket").unwrap_or("").to_owned(),
+            key: fields["idempotency-key"].clone(),
+            attempt: field("ws-attempt").map_or(1, |n| n.parse().unwrap()),
+            undelivered: field("ws-undelivered").map(|n| n.parse().unwrap()),
             end: [
                 "ws-close-code",
                 "ws-close-reason",
                 "ws-clean",
                 "ws-closed-by",
             ]
-            .map(|name| fields.get(name).copied().unwrap_or("-"))
+            .map(|name| field(name).unwrap_or("-"))
             .join(" "),
             life: fields["ws-boot"]["BOOT".len()..].parse().unwrap(),
             at: self.now,
             heard: None,
             echoes: false,
             asks: None,
+            body: whole,
         };
-        let is_whole = whole.is_some();
+        let is_whole = hook.body.is_some();
         {
             let mut net = self.net.borrow_mut();
             net.lines[line].looked += bytes.len();
@@ -153,14 +170,14 @@ impl World {
             "app: {} attempt {} on line {line}", hook.key, hook.attempt
         );
         self.hooks.push(hook);
-        self.answer(self.hooks.len() - 1, line, is_whole);
+        self.answer(self.hooks.len() - 1, line, is_whole, keeps);
     }
 
     pub(super) fn is_sick(&self) -> bool {
         self.sickness > 0
     }
 
-    fn answer(&mut self, hook: usize, line: usize, is_whole: bool) {
+    fn answer(&mut self, hook: usize, line: usize, is_whole: bool, keeps: bool) {
         let sickness = self.sickness;
         let deed = if self.chance(sickness) {
             let choices = if self.only_passing {
@@ -171,6 +188,10 @@ impl World {
             SICK[self.below(choices as u64) as usize]
         } else {
             WELL[self.below(WELL.len() as u64) as usize]
+        };
+        let deed = match deed {
+            Deed::OfOld | Deed::Chunked | Deed::Closes if self.is_fastcgi => Deed::Right,
+            deed => deed,
         };
         let echo = self.hooks[hook].event == "message" && is_whole;
         self.hooks[hook].echoes = echo
@@ -244,6 +265,10 @@ impl World {
         let mut bytes = head.into_bytes();
         bytes.extend_from_slice(&body);
         bytes.extend_from_slice(tail.as_bytes());
+        let ends = ends || !keeps;
+        if self.is_fastcgi && !matches!(deed, Deed::Garbage | Deed::Silent) {
+            bytes = fastcgi::answer(&bytes, deed != Deed::TooMuch);
+        }
         let status = match deed {
             Deed::Right | Deed::Closes | Deed::OfOld | Deed::Chunked => Some(200),
             Deed::RetryAfter => Some(503),
@@ -251,7 +276,7 @@ impl World {
             Deed::TooMuch => Some(TOO_MUCH),
             Deed::Cut | Deed::Resets | Deed::Silent | Deed::Garbage => None,
         };
-        let mut ending = ends.then_some(Ending::Fin);
+        let mut ending = (ends && deed != Deed::Silent).then_some(Ending::Fin);
         match deed {
             Deed::Cut => {
                 let short = self.below(bytes.len() as u64) as usize;
@@ -408,4 +433,21 @@ impl World {
             self.net.borrow_mut().end(line, ending);
         }
     }
+}
+
+/// Reads what came on a connection; `None` before its head is whole.
+fn http(bytes: &[u8]) -> Option<Request> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let lines = head.lines().filter_map(|line| line.split_once(": "));
+    let fields: HashMap<String, String> = lines
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    let length: usize = fields["content-length"].parse().unwrap();
+    Some(Request {
+        body: bytes.get(end..end + length).map(<[u8]>::to_vec),
+        used: end + length,
+        keeps: true,
+        fields,
+    })
 }

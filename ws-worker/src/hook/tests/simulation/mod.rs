@@ -16,11 +16,13 @@ macro_rules! trace {
 }
 
 mod app;
+mod fastcgi;
 mod life;
 pub(in crate::hook) mod net;
 mod rules;
 
 use super::*;
+use crate::config::Scheme;
 use crate::hook::backoff::Random;
 use app::{Hook, Step};
 use life::{Journal, Thread};
@@ -72,7 +74,7 @@ impl Sights {
             && self.undelivered > worlds
             && self.recovered > tenth
             && self.unwritten > worlds / 100
-            && self.codes.iter().all(|count| *count as u64 > tenth);
+            && self.codes.iter().all(|count| *count as u64 > tenth / 2);
         assert!(is_lively, "{self:?}");
     }
 }
@@ -150,6 +152,7 @@ struct World {
     guests: Vec<Guest>,
     hooks: Vec<Hook>,
     // The app's character.
+    is_fastcgi: bool,
     sickness: u64,
     worst: u64,
     fickle: u64,
@@ -187,6 +190,12 @@ impl World {
         if below(4) == 0 {
             hooks.retry = crate::config::Retry::Unsent;
         }
+        let is_fastcgi = below(4) == 0;
+        if is_fastcgi {
+            hooks.url.scheme = Scheme::FastCgi;
+            hooks.url.path = "/srv/www/ws.php".into();
+            hooks.keep = below(2) == 0;
+        }
         let route = route(hooks);
         let count = 1 + below(3) as u8;
         let journal = (below(2) == 0).then(Journal::default);
@@ -213,6 +222,7 @@ impl World {
             permits,
             guests: Vec::new(),
             hooks: Vec::new(),
+            is_fastcgi,
             sickness: worst,
             worst,
             fickle,
