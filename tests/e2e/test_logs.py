@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from support import WORKER, free_port, wait_for
+from support import WORKER, free_port, listens, wait_for
 from test_control import start
 from wire import VERSIONS, Client, Refused
 
@@ -211,3 +211,42 @@ def test_the_journal_gets_fields(tmp_path, workers):
     finally:
         child.kill()
         child.wait()
+
+
+def test_who_does_not_read_the_log_holds_up_nobody(tmp_path):
+    """What a pipe has no room for waits in the worker and is then lost; sockets and signals do not wait for it."""
+    port = free_port()
+    with subprocess.Popen([WORKER, "demo", "--threads", "1", "--listen", f"127.0.0.1:{port}", "--log-level", "debug"],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            address = ("127.0.0.1", port)
+            wait_for(lambda: listens(address), "the worker")
+            bystander = Client("rfc6455", address, "/echo")
+            path = "/echo/" + "a" * 180
+            for _ in range(500):  # Some 400 bytes each, and a pipe holds 64 KiB.
+                Client("rfc6455", address, path).close()
+            bystander.send("still here")
+            assert bystander.receive() == "still here"
+            process.terminate()
+            assert bystander.receive().code == 1012
+            assert process.wait(20) == 0
+            assert process.stderr.read().count(b'"closed"') > 100
+        finally:
+            process.kill()
+
+
+def test_a_log_that_is_read_late_says_how_much_is_lost():
+    port = free_port()
+    with subprocess.Popen([WORKER, "demo", "--threads", "1", "--listen", f"127.0.0.1:{port}", "--log-level", "debug"],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            address = ("127.0.0.1", port)
+            wait_for(lambda: listens(address), "the worker")
+            path = "/echo/" + "a" * 180
+            for _ in range(4000):
+                Client("rfc6455", address, path).close()
+            lines = iter(process.stderr.readline, b"")
+            lost = next(json.loads(line)["lost"] for line in lines if b'"lost"' in line)
+            assert 0 < lost < 4000
+        finally:
+            process.kill()

@@ -5,9 +5,13 @@ use std::fmt;
 use std::io::IsTerminal as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::reload;
+use writer::Lines;
+
+mod writer;
 
 /// The variable whose filter overrules `--log-level`: `info,ws_worker::hook=debug`.
 pub const FILTER_VARIABLE: &str = "WS_WORKER_LOG";
@@ -54,8 +58,10 @@ pub fn start(level: tracing::Level, format: Option<Format>) -> Result<(), LogErr
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let (filter, handle) = reload::Layer::new(filter);
     let log = tracing_subscriber::registry().with(filter);
+    let writer = Lines::start(std::io::stderr())
+        .map_err(|error| LogError(format!("there is no thread for the log: {error}")))?;
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(writer.clone())
         .with_target(false);
     let journal = match format {
         None if !terminal && is_the_journal() => tracing_journald::layer().ok(),
@@ -76,6 +82,7 @@ pub fn start(level: tracing::Level, format: Option<Format>) -> Result<(), LogErr
         log.with(lines.json().flatten_event(true)).try_init()
     };
     started.map_err(|error| LogError(error.to_string()))?;
+    let _ = LINES.set(writer); // As below.
     if !is_fixed {
         // A process starts its log once; `try_init` has said so.
         let _ = LEVEL.set(Box::new(move |level: tracing::Level| {
@@ -84,6 +91,15 @@ pub fn start(level: tracing::Level, format: Option<Format>) -> Result<(), LogErr
         }));
     }
     Ok(())
+}
+
+static LINES: OnceLock<Lines> = OnceLock::new();
+
+/// Waits until what was logged is written, but not longer than a second: for the end of a process.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(Duration::from_secs(1));
+    }
 }
 
 type Setter = Box<dyn Fn(tracing::Level) + Send + Sync>;

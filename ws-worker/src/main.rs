@@ -51,7 +51,6 @@ fn run(
     log: &Log,
     read: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static,
 ) -> ExitCode {
-    keep_freed_memory();
     let level = log.level();
     let read = move || -> Result<Config, ConfigError> {
         let mut config = read()?;
@@ -69,7 +68,10 @@ fn run(
         tracing::warn!("{warning}");
     }
     let source = move || read().map_err(|error| error.to_string());
-    match ws_worker::supervisor::run(config, Box::new(source)) {
+    keep_freed_memory();
+    let ended = ws_worker::supervisor::run(config, Box::new(source));
+    ws_worker::log::flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_of_the_configuration() => fail(CONFIGURATION, error),
         Err(error) => fail(UNAVAILABLE, error),
