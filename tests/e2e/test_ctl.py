@@ -64,7 +64,12 @@ def test_reload_and_drain(worker):
     worker.file.write_text(good + "\nnonsense = 1\n")
     done = command("ctl", *where, "reload")
     assert done.returncode == 1 and "nonsense" in done.stderr
-    assert ctl(worker, "status", code=78)
+    # What concerns others in the file is nothing to it, nor is a token that --token-file names.
+    missing = '\n[[route]]\npath = "/hooks"\napp = "http://no.such.host.invalid/ws"\nsecret_file = "credential:hook.secret"\n'
+    worker.file.write_text(good + missing)
+    assert "ready" in ctl(worker, "status")
+    worker.file.write_text(good + "\n[[[")
+    ctl(worker, "status", code=78)
     assert command("ctl", *where, "drain").stdout == "draining\n"
     assert worker.child.wait(20) == 0
 
@@ -133,4 +138,5 @@ def test_nobody_there_and_a_wrong_token_are_told(workers, tmp_path):
     done = command("ctl", "--control", where, "--token-file", wrong, "status")
     assert done.returncode == 4 and "does not take this token" in done.stderr and "not the token" not in done.stderr
     assert command("ctl", "--control", "nonsense", "status").returncode == 2
+    assert command("ctl", "--control", where, "--timeout", "0s", "status").returncode == 2
     assert command("ctl", "--config", tmp_path / "none.toml", "status").returncode == 78

@@ -18,8 +18,9 @@ Examples:
   ws-worker serve --config ws-worker.toml
   ws-worker check --config ws-worker.toml            what would it do?
   ws-worker connect ws://127.0.0.1:9000/echo         a client: lines out, messages in
+  ws-worker ctl status                               how is the one that runs?
 
-Exit codes (connect has its own): 0 ended as told, 2 wrong usage, 69 cannot start (an address is taken), 78 wrong configuration";
+Exit codes (connect and ctl have their own): 0 ended as told, 2 wrong usage, 69 cannot start (an address is taken), 78 wrong configuration";
 
 const SERVE_EXAMPLES: &str = "\
 Sizes and times have units: 64KiB, 16MiB, 100ms, 25s, 5m. A flag wins over the file, at the top and in every route.

@@ -82,11 +82,7 @@ fn check_keys(file: &Table) -> Result<(), Wrong> {
     for entry in &file.entries {
         match (entry.key.as_str(), &entry.value.data) {
             ("control", Data::Table(table)) => check_control_keys(table)?,
-            ("control", _) => {
-                return Err(Wrong::new(&entry.place, "`control` is a table").help(
-                    "write [control] and below it listen = \"unix:/run/ws-worker/control.sock\"",
-                ));
-            }
+            ("control", _) => return Err(no_table(&entry.place)),
             ("route", Data::List(routes)) => routes.iter().try_for_each(check_route_keys)?,
             ("route", _) => {
                 return Err(Wrong::new(&entry.place, "there can be many routes")
@@ -108,6 +104,38 @@ fn check_keys(file: &Table) -> Result<(), Wrong> {
         }
     }
     Ok(())
+}
+
+/// Means `[control]` alone, for who speaks to a worker that runs: no name is resolved, and no secret read but the token, if
+/// that is wanted.
+pub(crate) fn control(file: &Table, wants_token: bool) -> Result<Option<Control>, Wrong> {
+    let Some(entry) = file.get("control") else {
+        return Ok(None);
+    };
+    let Data::Table(keys) = &entry.value.data else {
+        return Err(no_table(&entry.place));
+    };
+    check_control_keys(keys)?;
+    let listen = keys.get("listen").ok_or_else(|| nowhere(&entry.place))?;
+    let address = read::address(&listen.value).map_err(|wrong| wrong.of("listen"))?;
+    let token = match keys.get("token_file") {
+        Some(token) if wants_token => {
+            let kept = secret::read(&token.value, read::text(&token.value)?)?;
+            Some(secret::token(&token.value, kept, &mut Vec::new())?)
+        }
+        Some(_) | None => None,
+    };
+    Ok(Some(Control { address, token }))
+}
+
+fn no_table(place: &Place) -> Wrong {
+    Wrong::new(place, "`control` is a table")
+        .help("write [control] and below it listen = \"unix:/run/ws-worker/control.sock\"")
+}
+
+fn nowhere(place: &Place) -> Wrong {
+    Wrong::new(place, "[control] does not say where to listen")
+        .help("write listen = \"unix:/run/ws-worker/control.sock\"")
 }
 
 const CONTROL_KEYS: [&str; 2] = ["listen", "token_file"];
@@ -207,11 +235,7 @@ impl<'a> Meaning<'a> {
         );
         let Some(listen) = listen else {
             return match (table, token_file) {
-                (Some(table), _) => Err(Wrong::new(
-                    &table.place,
-                    "[control] does not say where to listen",
-                )
-                .help("write listen = \"unix:/run/ws-worker/control.sock\"")),
+                (Some(table), _) => Err(nowhere(&table.place)),
                 (None, Some(token)) => {
                     Err(Wrong::new(&token.place, "there is no control API to guard")
                         .help("add --control ADDR"))

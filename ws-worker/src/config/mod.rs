@@ -131,6 +131,22 @@ impl Config {
             .map_err(|wrong| source.error(wrong))
     }
 
+    /// Reads of a file where the control API listens, and its token if that is wanted; nothing else need make sense.
+    ///
+    /// # Errors
+    /// The operator's: the file cannot be read or is no TOML, or its `[control]` or token cannot be meant.
+    pub(crate) fn load_control(
+        path: &Path,
+        wants_token: bool,
+    ) -> Result<Option<Control>, ConfigError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
+        let source = error::Source(Some((path, &text)));
+        raw::Table::parse(&text)
+            .and_then(|file| mean::control(&file, wants_token))
+            .map_err(|wrong| source.error(wrong))
+    }
+
     /// Takes flags alone: one route, `/`, whose hooks go to `--app`.
     ///
     /// # Errors

@@ -213,14 +213,25 @@ where
             .saturating_duration_since(Instant::now())
             .max(Duration::from_millis(1))
     };
-    limit(left())?;
-    stream.write_all(request)?;
+    let in_time = || {
+        (Instant::now() < until)
+            .then_some(())
+            .ok_or(ErrorKind::TimedOut)
+    };
+    let mut rest = request;
+    while !rest.is_empty() {
+        in_time()?;
+        limit(left())?;
+        let count = stream.write(rest)?;
+        if count == 0 {
+            return Err(ErrorKind::WriteZero.into());
+        }
+        rest = rest.get(count..).unwrap_or_default();
+    }
     let mut answer = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        if Instant::now() >= until {
-            return Err(ErrorKind::TimedOut.into());
-        }
+        in_time()?;
         limit(left())?;
         let count = stream.read(&mut buffer)?;
         if count == 0 {

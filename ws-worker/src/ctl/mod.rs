@@ -4,7 +4,7 @@
 mod call;
 mod show;
 
-use crate::config::{Address, Config, Overrides, unit};
+use crate::config::{Address, Config, unit};
 use call::{Caller, Failure};
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -122,7 +122,11 @@ pub(crate) enum Command {
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    unit::duration(text).map_err(|no| format!("{}; {}", no.message, no.help))
+    let duration = unit::duration(text).map_err(|no| format!("{}; {}", no.message, no.help))?;
+    if duration.is_zero() {
+        return Err("nobody answers within no time; write 5s or 500ms".to_owned());
+    }
+    Ok(duration)
 }
 
 /// Tells it, and returns the exit code.
@@ -220,8 +224,13 @@ fn body(text: Option<&str>) -> Result<Vec<u8>, Failure> {
         return Ok(text.as_bytes().to_vec());
     }
     let mut body = Vec::new();
-    let read = io::stdin().take(MAX_INPUT).read_to_end(&mut body);
+    let read = io::stdin().take(MAX_INPUT + 1).read_to_end(&mut body);
     read.map_err(|error| Failure::Usage(format!("cannot read stdin: {error}")))?;
+    if body.len() as u64 > MAX_INPUT {
+        return Err(Failure::Usage(
+            "stdin holds more than 64 MiB, which is no message".to_owned(),
+        ));
+    }
     Ok(body)
 }
 
@@ -232,12 +241,12 @@ fn find(options: &Options) -> Result<Caller, Failure> {
         Some(text) => address(text)?,
         None => {
             let path = options.config.as_deref().unwrap_or(Path::new(CONFIG));
-            let config = Config::load(path, &Overrides::default()).map_err(|error| {
+            let control = Config::load_control(path, token.is_none()).map_err(|error| {
                 Failure::Configuration(format!(
-                    "{error}\n--control says where a worker listens without its file"
+                    "{error}\n--control says where a worker listens without its file, and --token-file names the token's"
                 ))
             })?;
-            let control = config.control.ok_or_else(|| {
+            let control = control.ok_or_else(|| {
                 Failure::Configuration(format!(
                     "{} has no [control], so the worker cannot be told anything",
                     path.display()
