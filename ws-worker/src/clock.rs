@@ -31,6 +31,7 @@ impl Clock {
 /// two times is not cheap.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tick {
+    start: std::time::Instant,
     now: Instant,
     /// When the next millisecond begins, or a little earlier.
     until: std::time::Instant,
@@ -39,6 +40,7 @@ pub(crate) struct Tick {
 impl Tick {
     pub(crate) fn new(clock: &Clock) -> Self {
         Self {
+            start: clock.start,
             now: clock.now(),
             until: clock.start,
         }
@@ -46,20 +48,20 @@ impl Tick {
 
     /// Returns the time now.
     #[inline]
-    pub(crate) fn now(&mut self, clock: &Clock) -> Instant {
+    pub(crate) fn now(&mut self) -> Instant {
         let time = std::time::Instant::now();
         if time >= self.until {
-            self.advance(clock, time);
+            self.advance(time);
         }
         self.now
     }
 
     #[inline(never)]
-    fn advance(&mut self, clock: &Clock, time: std::time::Instant) {
-        let elapsed = time.saturating_duration_since(clock.start);
+    fn advance(&mut self, time: std::time::Instant) {
+        let elapsed = time.saturating_duration_since(self.start);
         let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         self.now = Instant::at(millis);
-        self.until = clock.start + Duration::from_millis(millis.saturating_add(1));
+        self.until = self.start + Duration::from_millis(millis.saturating_add(1));
     }
 }
 
@@ -95,7 +97,7 @@ mod tests {
         let clock = Clock::start();
         let mut tick = Tick::new(&clock);
         while clock.now() < Instant::at(5) {
-            let (before, told, after) = (clock.now(), tick.now(&clock), clock.now());
+            let (before, told, after) = (clock.now(), tick.now(), clock.now());
             assert!(before <= told && told <= after, "{told:?}");
         }
     }

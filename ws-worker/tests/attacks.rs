@@ -214,6 +214,29 @@ fn the_budget_is_not_overdrawn_within_a_turn_and_who_holds_most_gives_way() {
 }
 
 #[test]
+fn what_is_broadcast_when_the_budget_has_room_again_leaves_at_once() {
+    const BUDGET: usize = 8 << 20;
+    let (running, address) = started(
+        Worker::builder()
+            .route("/", || Chat)
+            .configure(|config| config.bounds.memory = BUDGET),
+    );
+    let mut speaker = open(address, Version::Rfc6455, "/");
+    // Together they are over nine tenths; once one of them has given way, they are not, and nobody has more to say.
+    let mut greedy: Vec<_> = (0..8)
+        .map(|_| open(address, Version::Rfc6455, "/"))
+        .collect();
+    for client in &mut greedy {
+        client.raw(&[0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]);
+        client.raw(&vec![0; 1_000_000]);
+    }
+    let memory = || running.handle().counters().memory.get();
+    wait_for("the budget to be used up", || memory() > BUDGET / 10 * 9);
+    speaker.text("to all");
+    assert_eq!(speaker.receive_text(), "to all");
+}
+
+#[test]
 fn mail_that_a_loop_does_not_take_is_bounded_by_the_budget() {
     const BUDGET: usize = 8 << 20;
     let barrier = Arc::new(Barrier::new(2));

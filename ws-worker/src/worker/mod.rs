@@ -35,6 +35,8 @@ const EVENTS: usize = 1024;
 const STARVED_TICK: Duration = Duration::from_millis(50);
 /// How often the loop sees how late it is, while there are messages; otherwise by the clients' deadlines alone.
 const PROBE_TICK: Duration = Duration::from_millis(100);
+/// After how long the loop sees whether ends of connections are still to be told.
+const ENDS_TOLD: Duration = Duration::from_secs(1);
 /// The entry of the loop's own deadline: no client has this slot.
 const PROBE: Entry = Entry {
     slot: u32::MAX,
@@ -225,8 +227,10 @@ impl Worker {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => result?,
             }
-            self.common.now = self.tick.now(&self.process.clock);
-            if let Some(reload) = self.coming.take() {
+            self.common.now = self.tick.now();
+            if self.coming.is_some()
+                && let Some(reload) = self.coming.take()
+            {
                 self.reload(*reload);
             }
             for event in &events {
@@ -298,7 +302,10 @@ impl Worker {
     #[inline]
     fn patience(&self, has_errands: bool) -> Option<Duration> {
         let deadline = if has_errands {
+            // Who is served by an errand may say something that this turn does no more.
             if !self.awake.is_empty()
+                || !self.common.router.own.is_empty()
+                || !self.common.router.outcomes.is_empty()
                 || self.coming.is_some()
                 || (self.accept_pending && self.accept_at.is_none())
             {
@@ -520,6 +527,9 @@ impl Worker {
                 client.settle_accounts(&self.process);
                 self.clients.remove(entry.slot);
                 self.process.counters.connections.subtract(1);
+                // Ends beyond those that a second may log are told when it is over.
+                let told = Some(self.common.now + ENDS_TOLD);
+                self.timers.arm(PROBE, &mut self.probe, told);
                 self.accept_at = None; // A descriptor is free: who waits at the door may come in.
                 return;
             }
