@@ -258,7 +258,7 @@ pub struct AppCounts {
     pub(crate) ended: Tally,
     /// Attempts after the first.
     pub(crate) retries: Tally,
-    /// From the first byte to the whole answer.
+    /// From the beginning of an attempt to its end, connecting included.
     pub(crate) durations: Durations,
     /// Messages that wait for the app, and their bytes.
     pub(crate) queued: Tally,
@@ -642,6 +642,15 @@ pub struct RouteSums {
 }
 
 impl RouteSums {
+    /// Returns how many sockets are open.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        let pairs = self.opened.iter().zip(&self.closed);
+        pairs
+            .map(|(opened, closed)| opened.saturating_sub(*closed))
+            .sum()
+    }
+
     /// Adds another route's.
     pub(crate) fn add(&mut self, other: &Self) {
         self.messages_in += other.messages_in;
@@ -665,7 +674,7 @@ pub struct AppSums {
     pub queued: u64,
     /// Their bytes.
     pub queued_bytes: u64,
-    /// From the first byte to the whole answer.
+    /// From the beginning of an attempt to its end, connecting included.
     pub durations: Spread,
     /// Attempts, by event (the place in [`EVENTS`]) and result (in [`HookResult::ALL`]).
     pub results: [[u64; HookResult::ALL.len()]; EVENTS.len()],

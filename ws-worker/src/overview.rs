@@ -173,14 +173,16 @@ impl Overview {
                 }
             })
             .collect();
-        let messages = routes
-            .iter()
-            .fold(Messages::default(), |sum, route| Messages {
-                received: sum.received + route.messages.received,
-                received_bytes: sum.received_bytes + route.messages.received_bytes,
-                sent: sum.sent + route.messages.sent,
-                sent_bytes: sum.sent_bytes + route.messages.sent_bytes,
-            });
+        // Of routes that are gone, too: what is counted does not get less.
+        let all = process.config.routes.iter();
+        let messages =
+            all.map(|route| counters.of_route(route.id))
+                .fold(Messages::default(), |sum, more| Messages {
+                    received: sum.received + more.messages_in,
+                    received_bytes: sum.received_bytes + more.bytes_in,
+                    sent: sum.sent + more.messages_out,
+                    sent_bytes: sum.sent_bytes + more.bytes_out,
+                });
         Self {
             worker: process.config.worker.clone(),
             version: env!("CARGO_PKG_VERSION"),

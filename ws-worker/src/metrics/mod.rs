@@ -7,7 +7,7 @@ mod text;
 pub(crate) use figures::Figures;
 pub(crate) use text::Seconds;
 
-use crate::config::{AppAddress, AppUrl, Config, Hooks, Scheme, Target};
+use crate::config::{AppAddress, AppUrl, Config, Hooks, Route, Scheme, Target};
 use crate::counters::{AppSums, EVENTS, HookResult, RouteSums};
 use crate::process::Process;
 use std::sync::Arc;
@@ -315,7 +315,8 @@ fn figures(text: &mut Text, process: &Process) {
     );
 }
 
-/// Returns what is counted of each route, under its path, which may have had others before a reload.
+/// Returns what is counted of each route, under its path, which may have had others before a reload. Those that a reload has
+/// taken out are there as long as they have sockets.
 pub(crate) fn routes(process: &Process) -> Vec<(&str, RouteSums)> {
     let mut routes: Vec<(&str, RouteSums)> = Vec::new();
     for route in &process.config.routes {
@@ -325,16 +326,27 @@ pub(crate) fn routes(process: &Process) -> Vec<(&str, RouteSums)> {
             None => routes.push((route.path.as_str(), sums)),
         }
     }
+    let served = |path: &str| {
+        let mut routes = process.config.routes.iter();
+        routes.any(|route| !route.gone && route.path == path)
+    };
+    routes.retain(|(path, sums)| sums.open() > 0 || served(path));
     routes
 }
 
-/// Returns what is counted of each app, under its name.
+/// Returns what is counted of each app, under its name; of one whose routes are gone, as long as something is owed to it.
 pub(crate) fn apps(process: &Process) -> Vec<(String, Arc<Hooks>, AppSums)> {
     named_apps(&process.config)
         .into_iter()
         .map(|(name, hooks)| {
             let sums = process.counters.of_app(hooks.app);
             (name, hooks, sums)
+        })
+        .filter(|(_, hooks, sums)| {
+            let served = |route: &Arc<Route>| {
+                matches!(&route.target, Target::Hooks(own) if !route.gone && own.app == hooks.app)
+            };
+            sums.in_flight + sums.queued > 0 || process.config.routes.iter().any(served)
         })
         .collect()
 }
