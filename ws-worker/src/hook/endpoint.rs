@@ -488,7 +488,6 @@ fn push_forwarded(out: &mut Vec<u8>, endpoint: &Endpoint, facts: &Facts<'_>) {
     }
 }
 
-/// Whether a client's header may reach the app at all, whatever the configuration says.
 /// Gives a handshake that came without an id one of ours, the socket's, so that hooks and the log agree.
 fn push_request_id(out: &mut Vec<u8>, endpoint: &Endpoint, facts: &Facts<'_>) {
     let is_id = |name: &str| name.eq_ignore_ascii_case("x-request-id");
@@ -502,6 +501,7 @@ fn push_request_id(out: &mut Vec<u8>, endpoint: &Endpoint, facts: &Facts<'_>) {
     }
 }
 
+/// Whether a client's header may reach the app at all, whatever the configuration says.
 fn may_forward(name: &str, facts: &Facts<'_>) -> bool {
     // CGI and WSGI make one name of both: `Ws_Socket` would be taken for `Ws-Socket`.
     let name = name.to_ascii_lowercase().replace('_', "-");

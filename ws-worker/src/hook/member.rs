@@ -128,6 +128,16 @@ impl Member {
         }
     }
 
+    /// Returns the name of what was taken last, where nothing is due any more.
+    pub(crate) fn settled(&self) -> &'static str {
+        match self.phase {
+            Phase::Started => "started",
+            Phase::Opening { .. } | Phase::Accepted(_) => "handshake",
+            Phase::Open => "message",
+            Phase::Ended(_) => "closed",
+        }
+    }
+
     /// Returns the hook that is due, whether or not it is under way.
     pub(crate) fn due(&self) -> Option<What<'_>> {
         match (&self.phase, self.queue.front()) {

@@ -235,6 +235,14 @@ impl Pool {
 
     // What the loop says.
 
+    /// A group that an app put a socket into has no room for it.
+    pub(crate) fn refused_group(&mut self, now: Instant, id: SocketId, group: &str) {
+        if let Some(key) = self.find(id) {
+            let what = "a Ws-Join beyond max_groups or max_group_name is left out";
+            self.say(now, key, Kind::Header, what, group.as_bytes());
+        }
+    }
+
     /// A connection is ready. Late events of an earlier use of its place are dropped.
     pub(crate) fn ready(&mut self, turn: &mut Turn<'_>, number: usize, readiness: Readiness) {
         let index = number & ((1 << INDEX_BITS) - 1);

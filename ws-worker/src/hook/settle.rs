@@ -593,7 +593,7 @@ impl Pool {
             tracing::warn!(
                 app = %hooks.url.host,
                 socket,
-                event = member.due().map_or("", |what| what.name()),
+                event = member.due().map_or(member.settled(), |what| what.name()),
                 detail = %Escaped(detail),
                 swallowed,
                 "hook: {what}"

@@ -54,7 +54,14 @@ impl Worker {
                 }
                 Outcome::Counted(self.broadcast(&scope, except, &batch))
             }
-            Action::Join(id, group) => Outcome::Found(self.join(id, &group)),
+            Action::Join(id, group) => {
+                let found = self.join(id, &group);
+                if found == Found::Full && reply.is_none() {
+                    let mut hooks = self.hooks.borrow_mut();
+                    hooks.refused_group(self.common.now, id, &group);
+                }
+                Outcome::Found(found)
+            }
             Action::Leave(id, group) => Outcome::Found(self.leave(id, &group)),
             Action::Close(id, code, reason, by) => {
                 Outcome::Found(self.close(id, code, &reason, by))
