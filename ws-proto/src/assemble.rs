@@ -323,14 +323,15 @@ impl Content {
     }
 }
 
-/// Returns what to reserve for `more` bytes: a buffer doubles, but not beyond the largest message.
+/// Returns what to reserve for `more` bytes: four times what there was, but not beyond the largest message. Each growth may
+/// copy all that came, and what is reserved and not written is not the system's memory yet.
 fn growth(len: usize, capacity: usize, more: usize, most: usize) -> usize {
     let needed = len.saturating_add(more);
     if needed <= capacity {
         return 0;
     }
-    let doubled = capacity.saturating_mul(2).min(most);
-    needed.max(doubled).saturating_sub(len)
+    let grown = capacity.saturating_mul(4).min(most);
+    needed.max(grown).saturating_sub(len)
 }
 
 impl From<Invalid> for ProtocolError {

@@ -461,6 +461,13 @@ pub(crate) fn encode_deflated(
 
 #[inline]
 fn encode_behind(first: u8, payload: &[u8], key: Option<[u8; 4]>, bytes: &mut Vec<u8>) {
+    if key.is_none()
+        && let length @ 0..=125 = payload.len()
+    {
+        bytes.extend_from_slice(&[first, length as u8]);
+        bytes.extend_from_slice(payload);
+        return;
+    }
     bytes.reserve(payload.len() + LONGEST_HEAD);
     let (head, len) = head_behind(first, payload.len());
     let start = bytes.len();
