@@ -75,7 +75,7 @@ impl Framed {
 /// encode(Framing::Hixie, &Message::text("hi"), &mut bytes).unwrap();
 /// assert_eq!(bytes, b"\x81\x02hi\0hi\xff");
 /// ```
-#[inline]
+#[inline(always)] // What is left of it is a comparison and a call.
 pub fn encode(
     framing: Framing,
     message: &Message<'_>,

@@ -58,7 +58,7 @@ impl Decoder {
     }
 
     /// Takes a text frame that lies whole in the input, the common case. Anything else is left to [`decode`](Self::decode).
-    #[inline]
+    #[inline(always)] // One caller.
     pub(crate) fn whole<'b>(
         &mut self,
         input: &mut Input<'b>,

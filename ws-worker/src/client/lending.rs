@@ -141,7 +141,7 @@ impl Client {
         }
     }
 
-    #[inline]
+    #[inline(always)] // Of its callers one is where all messages come.
     pub(super) fn lend_on(
         &mut self,
         cx: &mut Context<'_>,
