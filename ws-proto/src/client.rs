@@ -654,6 +654,40 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_names_the_upgrade_and_the_connection() {
+        for lines in [
+            "Upgrade: websocket\n",
+            "Connection: upgrade\n",
+            "Upgrade: h2c\nConnection: upgrade\n",
+            "Upgrade: websocket\nConnection: close\n",
+        ] {
+            let answer = alloc::format!("HTTP/1.1 101 OK\n{lines}Sec-WebSocket-Accept: ACCEPT\n\n");
+            assert_eq!(
+                check(options(Version::Rfc6455), &answer),
+                Err(ClientError::Upgrade),
+                "{answer}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_rfc_6455_is_offered_compression() {
+        for version in Version::ALL {
+            let options = ClientOptions {
+                deflate: Some(DeflateOffer::default()),
+                ..options(version)
+            };
+            let mut client = ClientHandshake::new(Instant::at(0), options, &Nonce([7; 64]))
+                .expect("fine options");
+            let mut out = Output::default();
+            client.start(&mut out);
+            let request = String::from_utf8_lossy(out.as_slice());
+            let offers = cfg!(feature = "deflate") && version == Version::Rfc6455;
+            assert_eq!(request.contains("Extensions"), offers, "{request}");
+        }
+    }
+
+    #[test]
     fn a_client_of_hixie_75_compares_three_lines_and_the_echo() {
         let head =
             "HTTP/1.1 101 Web Socket Protocol Handshake\nUpgrade: WebSocket\nConnection: Upgrade\n";
@@ -721,6 +755,12 @@ mod tests {
             options.version = Version::Hixie76;
             options.protocols.push("second".into());
         }));
+        for protocol in ["", "a\nb"] {
+            let mut options = options(Version::Hixie76);
+            options.protocols = alloc::vec![protocol.into()];
+            let made = ClientHandshake::new(Instant::at(0), options, &Nonce([0; 64]));
+            assert!(made.is_err(), "{protocol:?}");
+        }
         assert!(refused(|options| {
             let added = options.headers.add("Host", "other");
             assert_eq!(added, Ok(()));

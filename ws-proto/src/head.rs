@@ -555,6 +555,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_head_holds_is_counted() {
+        let mut buffer = HeadBuffer::default();
+        assert_eq!(
+            collect(&mut buffer, b"GET / HTTP/1.1\r\nHost: h"),
+            Ok(false)
+        );
+        assert!(buffer.memory() >= 23 && buffer.memory() <= 64);
+        let (_, layout) = parse("GET / HTTP/1.1\nHost: h\nA: b\nC: d\n\n").expect("a proper head");
+        assert!(layout.memory() >= 3 * size_of::<Field>());
+        assert_eq!(layout.memory() % size_of::<Field>(), 0);
+    }
+
+    #[test]
     fn a_cookie_is_found_over_lines_and_joiners() {
         let (bytes, layout) = parse(
             "GET / HTTP/1.1\nHost: h\nCookie: a=1; b = 2 ,c=3,4, d=5;e\nCookie: f=\"6\"; a=7; g=8=9; =; h=\n\n",

@@ -186,7 +186,7 @@ fn unfinished(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    const SAMPLES: [&[u8]; 12] = [
+    const SAMPLES: [&[u8]; 13] = [
         b"plain",
         "a\u{e9}\u{3042}\u{10348}z".as_bytes(),
         b"\xff",
@@ -194,6 +194,7 @@ mod tests {
         b"\xed\xa0\x80",           // a surrogate
         b"\xf4\x90\x80\x80",       // beyond U+10FFFF
         b"\xe3\x81",               // cut
+        b"\xe3\x81A",              // cut by another
         b"\xe3\x81A\xf0\x90\x8d",  // cut, twice
         b"\xe0\x80\x80",           // overlong, three bytes
         b"\x80\x80\xf0\x9f\x98a",  // continuations of nothing

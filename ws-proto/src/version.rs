@@ -197,6 +197,7 @@ mod tests {
         for version in Version::ALL {
             assert_eq!(Version::from_number(version.number()), Some(version));
             assert!(Versions::ALL.contains(version) && !Versions::NONE.contains(version));
+            assert_eq!(Versions::ALL.with(version), Versions::ALL);
         }
         assert_eq!(Version::from_number(14), None);
     }
