@@ -90,6 +90,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn dice_are_digests_of_the_seed_one_after_another_and_a_number_takes_eight_bytes() {
+        let mut dice = Dice::new(b"seed");
+        for block in 0..3_u32 {
+            let digest = Sha1::new()
+                .chain_update(block.to_be_bytes())
+                .chain_update(b"seed");
+            for byte in digest.finalize() {
+                assert_eq!(dice.byte(), byte);
+            }
+        }
+        let (mut bytes, mut numbers) = (Dice::new(b"seed"), Dice::new(b"seed"));
+        for _ in 0..5 {
+            let drawn = u64::from_be_bytes(core::array::from_fn(|_| bytes.byte()));
+            assert_eq!(numbers.up_to(999), (drawn % 1000) as u32);
+        }
+    }
+
+    #[test]
     fn the_sample_key_gives_the_sample_answer() {
         // [RFC 6455, 1.3]
         let accept = accept_key(b"dGhlIHNhbXBsZSBub25jZQ==");

@@ -285,6 +285,7 @@ mod tests {
     #[test]
     fn no_control_character_gets_into_a_head() {
         let mut headers = Headers::default();
+        assert!(headers.is_empty());
         for byte in (0..=31).chain([127]).filter(|&byte| byte != b'\t') {
             assert_eq!(headers.add("X", [b'a', byte, b'b']), Err(InvalidHeader));
             let name = alloc::format!("X{}", char::from(byte));
@@ -296,6 +297,7 @@ mod tests {
         assert!(headers.is_empty());
         assert_eq!(headers.add("X", "a\tb"), Ok(()));
         assert_eq!(headers.add("X", b"\xff\x80"), Ok(()));
+        assert!(!headers.is_empty());
     }
 
     #[test]

@@ -149,6 +149,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_output_has_the_room_it_was_made_with_and_says_how_much_is_owed() {
+        let mut output = Output::with_capacity(100);
+        assert!(output.bytes.capacity() >= 100);
+        output.extend_from_slice(b"abc");
+        assert_eq!((output.len(), output.is_empty()), (3, false));
+    }
+
+    #[test]
     fn taking_more_than_there_is_takes_what_there_is() {
         let mut bytes = *b"abc";
         let mut input = Input::new(&mut bytes);

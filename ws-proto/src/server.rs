@@ -418,6 +418,18 @@ mod tests {
         handshake.accept(Instant::at(6), &Answer::default(), limits, out)
     }
 
+    #[test]
+    fn what_a_request_holds_is_counted() {
+        let (cut, rest) = HIXIE_76.split_at(40);
+        let (mut handshake, result) = begin(cut);
+        assert_eq!(result, Ok(None));
+        assert!(handshake.memory() >= cut.len());
+        let result = take(&mut handshake, rest, &mut Output::default());
+        assert_eq!(result, Ok(Some(Ready::Request)));
+        // Five fields, of two words at least, beside the head itself.
+        assert!(handshake.memory() >= HIXIE_76.len() + 5 * 2 * size_of::<usize>());
+    }
+
     /// Passes the deadline and checks what it comes to, once.
     fn check_late(mut handshake: Handshake, expected: Refusal, status: Option<&str>) {
         assert_eq!(handshake.poll_timeout(), Some(Instant::at(10_005)));

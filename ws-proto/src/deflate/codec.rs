@@ -202,3 +202,66 @@ fn recent(room: &[u8], at: usize) -> &[u8] {
 fn is_end(left: &[u8]) -> bool {
     [0, END.len() - FLUSHED.len(), END.len()].contains(&left.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words in no order, so that levels differ.
+    fn text() -> Vec<u8> {
+        let words = ["one ", "two ", "three ", "fourteen ", "five hundred "];
+        let mut dice = 1_u32;
+        let next = |_| {
+            dice = dice.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+            words[dice as usize / 65_536 % words.len()]
+        };
+        (0..2_000).map(next).collect::<String>().into_bytes()
+    }
+
+    #[test]
+    fn what_a_large_message_took_is_given_back() {
+        let mut codec = Codec::default();
+        assert!(codec.compress(&text(), 1, WindowBits::FULL, &[]).is_some());
+        let took = codec.compressed.capacity();
+        assert!(took >= text().len());
+        codec.shrink(took);
+        assert_eq!(codec.compressed.capacity(), took);
+        codec.shrink(1024);
+        assert_eq!(codec.compressed.capacity(), 0);
+    }
+
+    #[test]
+    fn a_message_is_compressed_behind_its_history_and_at_its_own_level() {
+        let mut codec = Codec::default();
+        let mut compress = |level, history: &[u8]| {
+            let compressed = codec.compress(&text(), level, WindowBits::FULL, history);
+            compressed.map(<[u8]>::to_vec).expect("it is smaller")
+        };
+        let (quick, behind, best) = (compress(1, &[]), compress(1, &text()), compress(9, &[]));
+        assert!(behind.len() < quick.len());
+        assert_ne!(quick, best);
+        let fresh = Codec::default()
+            .compress(&text(), 9, WindowBits::FULL, &[])
+            .map(<[u8]>::to_vec);
+        assert_eq!(fresh, Some(best));
+    }
+
+    #[test]
+    fn windows_are_not_mixed_up() {
+        let mut codec = Codec::default();
+        let compress = |codec: &mut Codec, bits| {
+            let compressed = codec.compress(&text(), 1, bits, &[]);
+            compressed.map(<[u8]>::to_vec)
+        };
+        let small = compress(&mut Codec::default(), WindowBits::SMALLEST_TO_SEND);
+        let large = compress(&mut codec, WindowBits::FULL);
+        assert!(small.is_some() && small != large);
+        for (bits, expected) in [
+            (WindowBits::SMALLEST_TO_SEND, &small),
+            (WindowBits::FULL, &large),
+            (WindowBits::SMALLEST_TO_SEND, &small),
+        ] {
+            assert_eq!(compress(&mut codec, bits), *expected);
+        }
+    }
+}

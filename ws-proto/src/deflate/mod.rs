@@ -276,6 +276,22 @@ mod tests {
     }
 
     #[test]
+    fn a_context_is_what_either_end_remembers() {
+        for (ours, theirs) in [(false, false), (false, true), (true, false), (true, true)] {
+            let parameters = DeflateParameters {
+                server_no_context_takeover: ours,
+                client_no_context_takeover: theirs,
+                server_max_window_bits: WindowBits::FULL,
+                client_max_window_bits: WindowBits::FULL,
+            };
+            assert_eq!(parameters.has_context(), !(ours && theirs));
+        }
+        // The largest window and a quarter of one, and what holds them.
+        let histories = 40 * 1024;
+        assert!((histories..histories + 200).contains(&DeflateParameters::CONTEXT));
+    }
+
+    #[test]
     fn a_window_has_8_to_15_bits() {
         for bits in 0..=u8::MAX {
             assert_eq!(WindowBits::new(bits).is_some(), (8..=15).contains(&bits));
