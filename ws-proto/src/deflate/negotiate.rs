@@ -321,6 +321,22 @@ mod tests {
     const FORGETS: &str = "; server_no_context_takeover; client_no_context_takeover";
 
     #[test]
+    fn a_full_window_of_the_client_is_offered_without_a_value() {
+        let written = |bits| {
+            let offer = DeflateOffer {
+                client_max_window_bits: Some(bits),
+                ..DeflateOffer::default()
+            };
+            let mut bytes = Vec::new();
+            write_offer(&offer, &mut bytes);
+            bytes
+        };
+        assert!(written(WindowBits::FULL).ends_with(b"; client_max_window_bits"));
+        let ten = WindowBits::new(10).expect("10 is one");
+        assert!(written(ten).ends_with(b"; client_max_window_bits=10"));
+    }
+
+    #[test]
     fn what_can_be_is_accepted() {
         for offer in [
             "permessage-deflate",
