@@ -208,22 +208,26 @@ mod tests {
     use super::*;
 
     /// Words in no order, so that levels differ.
-    fn text() -> Vec<u8> {
+    fn text(count: usize) -> Vec<u8> {
         let words = ["one ", "two ", "three ", "fourteen ", "five hundred "];
         let mut dice = 1_u32;
         let next = |_| {
             dice = dice.wrapping_mul(1_103_515_245).wrapping_add(12_345);
             words[dice as usize / 65_536 % words.len()]
         };
-        (0..2_000).map(next).collect::<String>().into_bytes()
+        (0..count).map(next).collect::<String>().into_bytes()
     }
 
     #[test]
     fn what_a_large_message_took_is_given_back() {
         let mut codec = Codec::default();
-        assert!(codec.compress(&text(), 1, WindowBits::FULL, &[]).is_some());
+        assert!(
+            codec
+                .compress(&text(2_000), 1, WindowBits::FULL, &[])
+                .is_some()
+        );
         let took = codec.compressed.capacity();
-        assert!(took >= text().len());
+        assert!(took >= text(2_000).len());
         codec.shrink(took);
         assert_eq!(codec.compressed.capacity(), took);
         codec.shrink(1024);
@@ -234,23 +238,43 @@ mod tests {
     fn a_message_is_compressed_behind_its_history_and_at_its_own_level() {
         let mut codec = Codec::default();
         let mut compress = |level, history: &[u8]| {
-            let compressed = codec.compress(&text(), level, WindowBits::FULL, history);
+            let compressed = codec.compress(&text(2_000), level, WindowBits::FULL, history);
             compressed.map(<[u8]>::to_vec).expect("it is smaller")
         };
-        let (quick, behind, best) = (compress(1, &[]), compress(1, &text()), compress(9, &[]));
+        let (quick, behind, best) = (
+            compress(1, &[]),
+            compress(1, &text(2_000)),
+            compress(9, &[]),
+        );
         assert!(behind.len() < quick.len());
         assert_ne!(quick, best);
         let fresh = Codec::default()
-            .compress(&text(), 9, WindowBits::FULL, &[])
+            .compress(&text(2_000), 9, WindowBits::FULL, &[])
             .map(<[u8]>::to_vec);
         assert_eq!(fresh, Some(best));
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_long_message_is_its_end() {
+        let long = text(40_000);
+        assert!(long.len() > 2 * ROOM);
+        let mut codec = Codec::default();
+        let compressed = codec.compress(&long, 1, WindowBits::FULL, &[]);
+        let compressed = compressed.map(<[u8]>::to_vec).expect("it is smaller");
+        let mut whole = Vec::new();
+        let recent = codec.inflate(&compressed, long.len(), &[], &mut |piece| {
+            whole.extend_from_slice(piece);
+            Ok(())
+        });
+        assert_eq!(recent, Ok(&long[long.len() - RECEIVED..]));
+        assert!(whole == long);
     }
 
     #[test]
     fn windows_are_not_mixed_up() {
         let mut codec = Codec::default();
         let compress = |codec: &mut Codec, bits| {
-            let compressed = codec.compress(&text(), 1, bits, &[]);
+            let compressed = codec.compress(&text(2_000), 1, bits, &[]);
             compressed.map(<[u8]>::to_vec)
         };
         let small = compress(&mut Codec::default(), WindowBits::SMALLEST_TO_SEND);

@@ -291,6 +291,23 @@ mod tests {
         assert!((histories..histories + 200).contains(&DeflateParameters::CONTEXT));
     }
 
+    #[cfg(feature = "deflate")]
+    #[test]
+    fn the_smallest_window_that_is_compressed_for_has_nine_bits() {
+        for (bits, compresses) in [(8, false), (9, true)] {
+            let bits = WindowBits::new(bits).expect("8 to 15");
+            let parameters = DeflateParameters {
+                server_no_context_takeover: true,
+                client_no_context_takeover: true,
+                server_max_window_bits: bits,
+                client_max_window_bits: WindowBits::FULL,
+            };
+            let mut codec = Codec::default();
+            let found = Deflate::new(parameters, true).compress(&[b'a'; 1000], &mut codec);
+            assert_eq!(found.is_some(), compresses);
+        }
+    }
+
     #[test]
     fn a_window_has_8_to_15_bits() {
         for bits in 0..=u8::MAX {
