@@ -379,6 +379,14 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_compress_may_be_a_thirtieth_longer() {
+        for max in [1 << 10, 1 << 20] {
+            assert!(most_deflated(max, 1) > max + max / 30);
+        }
+        assert_eq!(most_deflated(usize::MAX, 1), usize::MAX);
+    }
+
+    #[test]
     fn limits_hold_for_all_fragments_of_a_message_together() {
         check(&["12345", "67890"], Ok("1234567890"));
         check(&["12345", "678901"], Err(ProtocolError::TooBig));

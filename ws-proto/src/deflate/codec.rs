@@ -254,6 +254,27 @@ mod tests {
         assert_eq!(fresh, Some(best));
     }
 
+    fn inflated(payload: &[u8]) -> Result<Vec<u8>, ProtocolError> {
+        let mut whole = Vec::new();
+        Codec::default().inflate(payload, 100, &[], &mut |piece| {
+            whole.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(whole)
+    }
+
+    #[test]
+    fn what_is_appended_ends_a_block_and_is_no_content() {
+        // A stored block, and the first byte of an empty one, or of an empty final one, whose other four were taken off.
+        for first in [0, 1] {
+            let payload = [&b"\0\x02\0\xfd\xffab"[..], &[first]].concat();
+            assert_eq!(inflated(&payload), Ok(b"ab".to_vec()));
+        }
+        // A final block of four bytes, of which two came.
+        let cut = b"\x01\x04\0\xfb\xffab";
+        assert_eq!(inflated(cut), Err(ProtocolError::Deflate));
+    }
+
     #[test]
     fn what_is_remembered_of_a_long_message_is_its_end() {
         let long = text(40_000);
