@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use ws_proto::{CloseCode, Framing, Headers, Message, Output, Rejection, Variant, Version};
 
 /// Names one accepted socket, never used again: boot mark, thread, slot, and 128 random bits. 32 URL-safe characters.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId {
     /// The first bytes of the boot's id: which life of which worker made it.
     pub boot: [u8; 3],

@@ -5,8 +5,7 @@ use crate::command::SocketId;
 use crate::journal::record::{
     BARE, End, HEAD, NotOurs, Opening, Reader, Record, Telling, What, encode, judge,
 };
-use std::collections::HashMap;
-use std::collections::hash_map;
+use std::collections::{BTreeMap, btree_map};
 
 /// A socket of which the journal knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,10 +18,10 @@ pub(crate) struct Entry {
     pub(crate) telling: Telling,
 }
 
-/// All sockets for which a closed may be owed.
+/// All sockets for which a closed may be owed. In order, so that a file and what follows from it can be told again.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Book {
-    entries: HashMap<SocketId, Entry>,
+    entries: BTreeMap<SocketId, Entry>,
     /// Bytes of the records that would say it all.
     size: usize,
 }
@@ -113,8 +112,8 @@ impl Book {
                 let new = Entry::new(opening);
                 self.size += new.size();
                 let old = match entry {
-                    hash_map::Entry::Occupied(mut entry) => Some(entry.insert(new)),
-                    hash_map::Entry::Vacant(entry) => {
+                    btree_map::Entry::Occupied(mut entry) => Some(entry.insert(new)),
+                    btree_map::Entry::Vacant(entry) => {
                         entry.insert(new);
                         None
                     }
@@ -122,12 +121,12 @@ impl Book {
                 self.size -= old.map_or(0, |old| old.size());
                 return;
             }
-            (hash_map::Entry::Occupied(entry), What::Settled) => {
+            (btree_map::Entry::Occupied(entry), What::Settled) => {
                 self.size -= entry.remove().size();
                 return;
             }
-            (hash_map::Entry::Vacant(_), _) => return,
-            (hash_map::Entry::Occupied(entry), what) => (entry.into_mut(), what),
+            (btree_map::Entry::Vacant(_), _) => return,
+            (btree_map::Entry::Occupied(entry), what) => (entry.into_mut(), what),
         };
         let (entry, what) = entry;
         let before = entry.size();

@@ -5,7 +5,7 @@ use crate::command::SocketId;
 use crate::journal::book::Book;
 use crate::journal::disk::Disk;
 use crate::journal::record::{HEAD, Record, What, encode, head};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::io;
 
 /// A file shorter than this is never written anew; 64 KiB.
@@ -22,7 +22,7 @@ pub(crate) struct Keeper<D> {
     disk: D,
     chain: u32,
     /// Sockets of which the file does not say what the book says: a write failed.
-    behind: HashSet<SocketId>,
+    behind: BTreeSet<SocketId>,
     /// The file has no head.
     headless: bool,
     /// After a failure the file is not written anew before it is so long.
@@ -35,7 +35,7 @@ impl<D: Disk> Keeper<D> {
         Self {
             book,
             chain,
-            behind: HashSet::new(),
+            behind: BTreeSet::new(),
             headless: disk.len() < HEAD,
             patience: 0,
             disk,
@@ -69,7 +69,7 @@ impl<D: Disk> Keeper<D> {
             Ok(()) => {
                 self.chain = chain;
                 self.headless = false;
-                self.behind = HashSet::new();
+                self.behind = BTreeSet::new();
                 records
                     .into_iter()
                     .for_each(|record| self.book.apply(record));
@@ -80,7 +80,7 @@ impl<D: Disk> Keeper<D> {
     }
 
     fn fall_behind(&mut self, records: Vec<Record>) {
-        let mut unopened = HashSet::new();
+        let mut unopened = BTreeSet::new();
         for record in records {
             if let What::Opening(_) = record.what {
                 unopened.insert(record.id);
@@ -128,7 +128,7 @@ impl<D: Disk> Keeper<D> {
             Ok(()) => {
                 self.chain = chain;
                 self.headless = false;
-                self.behind = HashSet::new();
+                self.behind = BTreeSet::new();
                 self.patience = 0;
                 Ok(())
             }

@@ -5,6 +5,7 @@ use super::*;
 use crate::config::Route;
 use crate::journal::{self, Disk, Keeper, Owed, Pen, Submission, WriteAll, Written};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -116,7 +117,7 @@ impl Journal {
         let records = batch.into_iter().map(|one| one.record).collect();
         let result = self.keeper.write(records);
         self.has_failed |= result.is_err();
-        let mut answers: HashMap<u8, Written> = HashMap::new();
+        let mut answers: BTreeMap<u8, Written> = BTreeMap::new();
         for (thread, ticket) in tickets {
             let answer = answers.entry(thread).or_default();
             answer.upto = ticket;

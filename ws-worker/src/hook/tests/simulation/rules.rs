@@ -351,6 +351,11 @@ fn text(hook: &Hook) -> &str {
 fn attempts(hooks: &[&Hook], is_sure: bool) {
     let mut last: HashMap<&str, &Hook> = HashMap::new();
     for hook in hooks {
+        if let Some(before) = last.get(&*hook.key)
+            && hook.life < before.life
+        {
+            continue; // It lay in the app's buffers when the worker was killed, and the next life's went by another way.
+        }
         if let Some(before) = last.insert(&hook.key, hook) {
             let is_unsure = !is_sure && before.life < hook.life;
             let is_more = hook.attempt > before.attempt;
