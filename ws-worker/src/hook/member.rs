@@ -96,6 +96,11 @@ pub(crate) enum Line {
     Patient,
 }
 
+impl Line {
+    /// All, in the order in which they are served.
+    pub(crate) const ALL: [Self; 3] = [Self::Handshakes, Self::Messages, Self::Patient];
+}
+
 impl Member {
     pub(crate) fn new(
         id: Option<SocketId>,
@@ -164,6 +169,11 @@ impl Member {
             Some(What::Message { .. }) | None => Line::Messages,
             Some(What::Closed { .. } | What::Started) => Line::Patient,
         }
+    }
+
+    /// Returns whether a place in this line is still its own: it may have left, or wait elsewhere for something else.
+    pub(crate) fn waits_in(&self, line: Line) -> bool {
+        self.wait == Wait::Permit && self.line() == line
     }
 
     /// Returns until when what is due may wait for its first or another attempt.

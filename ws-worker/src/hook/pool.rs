@@ -320,10 +320,12 @@ impl Pool {
         consider(self.pauses.peek().map(|Reverse((at, _))| *at));
         consider(self.journal_timeout());
         for app in &self.apps {
-            for key in app.lines.iter().filter_map(VecDeque::front) {
-                let member = self.members.get(*key);
+            for line in [Line::Handshakes, Line::Messages] {
                 let timeout = self.process.config.head.handshake_timeout;
-                consider(member.and_then(|member| member.patience(timeout)));
+                let waiting = app.lines.get(line as usize).into_iter().flatten();
+                let mut members = waiting.filter_map(|key| self.members.get(*key));
+                let first = members.find(|member| member.waits_in(line));
+                consider(first.and_then(|member| member.patience(timeout)));
             }
             consider(self.next_dial(app));
         }
@@ -478,7 +480,7 @@ impl Pool {
             if let Some(line) = self
                 .apps
                 .get_mut(app)
-                .and_then(|app| app.lines.get_mut(line))
+                .and_then(|app| app.lines.get_mut(line as usize))
             {
                 line.push_front(key);
             }
@@ -494,18 +496,16 @@ impl Pool {
     }
 
     /// Takes the next member out of the lines, which are served in turn.
-    fn next_in_line(&mut self, app: usize) -> Option<(Key, usize)> {
+    fn next_in_line(&mut self, app: usize) -> Option<(Key, Line)> {
         let app = self.apps.get_mut(app)?;
-        for _ in 0..app.lines.len() {
-            let place = app.turn;
-            app.turn = (app.turn + 1) % app.lines.len();
-            let line = app.lines.get_mut(place)?;
-            while let Some(key) = line.pop_front() {
-                let Some(member) = self.members.get(key) else {
-                    continue; // It left while it waited.
-                };
-                if member.wait == Wait::Permit {
-                    return Some((key, place));
+        for _ in Line::ALL {
+            let line = *Line::ALL.get(app.turn)?;
+            app.turn = (app.turn + 1) % Line::ALL.len();
+            let waiting = app.lines.get_mut(line as usize)?;
+            while let Some(key) = waiting.pop_front() {
+                let member = self.members.get(key);
+                if member.is_some_and(|member| member.waits_in(line)) {
+                    return Some((key, line));
                 }
             }
         }
@@ -515,20 +515,19 @@ impl Pool {
     /// Takes a member out of a line that has waited there for longer than it may.
     fn impatient(&mut self, app: usize, line: Line, now: Instant) -> Option<Key> {
         let handshake_timeout = self.process.config.head.handshake_timeout;
-        let line = self.apps.get_mut(app)?.lines.get_mut(line as usize)?;
+        let waiting = self.apps.get_mut(app)?.lines.get_mut(line as usize)?;
         loop {
-            let key = *line.front()?;
-            let is_over = match self.members.get(key) {
-                Some(member) if member.wait == Wait::Permit => {
-                    if member.patience(handshake_timeout).is_none_or(|at| now < at) {
-                        return None;
-                    }
-                    true
-                }
-                Some(_) | None => false, // A stale entry.
-            };
-            line.pop_front();
-            if is_over {
+            let key = *waiting.front()?;
+            let member = self.members.get(key);
+            let member = member.filter(|member| member.waits_in(line));
+            let is_over = member.map(|member| member.patience(handshake_timeout));
+            if let Some(at) = is_over
+                && at.is_none_or(|at| now < at)
+            {
+                return None;
+            }
+            waiting.pop_front();
+            if member.is_some() {
                 return Some(key);
             }
         }

@@ -81,3 +81,38 @@ fn while_memory_is_half_used_a_socket_queues_one_message_and_waits() {
         assert!(!world.paused);
     }
 }
+
+#[test]
+fn who_gave_way_in_line_hides_nobody_behind() {
+    let mut world = World::with(|hooks| {
+        hooks.concurrency = 1;
+        hooks.hook_timeout = Duration::from_secs(30);
+        hooks.give_up = Duration::from_secs(3);
+    });
+    for slot in [1, 2, 3, 4] {
+        world.open(slot);
+    }
+    world.say(1, "has the permit");
+    assert_eq!(world.request().text(), "has the permit");
+    world.say(2, "first in line");
+    world.settle();
+    world.say(3, "the longest of all, which gives way");
+    world.settle();
+    world.advance(100);
+    world.say(4, "behind it");
+    world.settle();
+    assert_eq!(give_way(&mut world), 35);
+    world.leave(3); // Its closed waits for the permit as well, in another line.
+    assert_eq!(world.closed_with(), 1013);
+    world.advance(2950);
+    assert_eq!(world.closed_with(), 1013); // The first.
+    world.settle();
+    let latest = world.now + Duration::from_millis(50);
+    let next = world.pool.borrow().poll_timeout();
+    assert!(next.is_some_and(|at| at <= latest), "{next:?}");
+    world.advance(51);
+    let last = world.id(4);
+    assert!(
+        matches!(world.said(), Action::Close(who, CloseCode::TRY_AGAIN_LATER, ..) if who == last)
+    );
+}
