@@ -1,10 +1,14 @@
 //! What is counted. What happens often each thread counts for itself, on cache lines of its own and without a locked
 //! instruction; what is rare, and what bounds the process, stands in atomics that all share. Knows no format.
 
+mod durations;
+
+pub use durations::{BOUNDS, Spread};
+
 use crate::config::RouteId;
+use durations::Durations;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use ws_proto::Version;
 
 /// A number that only grows.
@@ -72,75 +76,6 @@ impl Tally {
     #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Upper ends of what durations are sorted into, in milliseconds. What is longer than the last is counted as well.
-pub const BOUNDS: [u64; 14] = [
-    1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000,
-];
-
-/// How often something lasted how long; one thread adds.
-#[derive(Debug, Default)]
-pub struct Durations {
-    buckets: [Tally; BOUNDS.len()],
-    longer: Tally,
-    milliseconds: Tally,
-}
-
-impl Durations {
-    /// Adds one.
-    pub(crate) fn add(&self, duration: Duration) {
-        let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let place = BOUNDS.partition_point(|bound| *bound < milliseconds);
-        self.buckets.get(place).unwrap_or(&self.longer).add(1);
-        self.milliseconds.add(milliseconds);
-    }
-}
-
-/// [`Durations`] of all threads, added up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Spread {
-    /// How many lasted at most so long as the bound at the same place, and longer than the one before.
-    pub buckets: [u64; BOUNDS.len()],
-    /// How many lasted longer than the last bound.
-    pub longer: u64,
-    /// How long all of them lasted, in milliseconds.
-    pub milliseconds: u64,
-}
-
-impl Spread {
-    fn of<'a>(all: impl Iterator<Item = &'a Durations>) -> Self {
-        let mut sum = Self::default();
-        for one in all {
-            for (sum, more) in sum.buckets.iter_mut().zip(&one.buckets) {
-                *sum += more.get();
-            }
-            sum.longer += one.longer.get();
-            sum.milliseconds = sum.milliseconds.wrapping_add(one.milliseconds.get());
-        }
-        sum
-    }
-
-    /// Returns how many there were.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().sum::<u64>() + self.longer
-    }
-
-    /// Returns a duration in milliseconds that so many of a hundred did not exceed: the bound of the bucket where it lies.
-    /// `None` if there were none, or it lies beyond the last bound.
-    #[must_use]
-    pub fn percentile(&self, percent: u64) -> Option<u64> {
-        let wanted = (self.count() * percent).div_ceil(100).max(1);
-        let mut seen = 0;
-        for (count, bound) in self.buckets.iter().zip(BOUNDS) {
-            seen += count;
-            if seen >= wanted {
-                return Some(bound);
-            }
-        }
-        None
     }
 }
 
@@ -234,6 +169,9 @@ impl HookResult {
         Self::Connection,
     ];
 
+    /// Those by which the app, or the way to it, is not as it should be.
+    pub(crate) const FAILED: [Self; 3] = [Self::Invalid, Self::Timeout, Self::Connection];
+
     /// Returns its word.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -258,6 +196,10 @@ pub struct AppCounts {
     pub(crate) ended: Tally,
     /// Attempts after the first.
     pub(crate) retries: Tally,
+    /// Times that it had failed so often in a row that its breaker opened.
+    pub(crate) outages: Tally,
+    /// Handshakes refused without asking it, while the breaker was open.
+    pub(crate) spared: Tally,
     /// From the beginning of an attempt to its end, connecting included.
     pub(crate) durations: Durations,
     /// Messages that wait for the app, and their bytes.
@@ -429,16 +371,6 @@ pub struct Counters {
     pub panics: Counter,
     /// Accepts that failed for want of descriptors or memory.
     pub accept_errors: Counter,
-    /// Hook requests answered 2xx.
-    pub hooks_taken: Counter,
-    /// Hook requests refused by the app with a 4xx.
-    pub hooks_refused: Counter,
-    /// Hook attempts that failed and were repeated, or given up.
-    pub hooks_failed: Counter,
-    /// Times that an app had failed so often in a row that new handshakes were refused without asking it.
-    pub breakers_opened: Counter,
-    /// Handshakes refused so.
-    pub breaker_refused: Counter,
     /// Messages that got no answer when their socket was closed, as `Ws-Undelivered` says.
     pub undelivered: Counter,
     /// Closed hooks that were still owed at the end and had no journal.
@@ -558,6 +490,17 @@ impl Counters {
         all.filter(|(_, _, count)| *count > 0)
     }
 
+    /// Returns how many attempts at hooks ended so.
+    #[must_use]
+    pub fn hooks(&self, result: HookResult) -> u64 {
+        let apps = self.threads.iter().flat_map(|thread| thread.apps.iter());
+        let tallies = apps.flat_map(|counts| &counts.results);
+        tallies
+            .filter_map(|results| results.get(result as usize))
+            .map(Tally::get)
+            .sum()
+    }
+
     /// Returns what all threads counted of a route.
     #[must_use]
     pub fn of_route(&self, route: RouteId) -> RouteSums {
@@ -594,6 +537,8 @@ impl Counters {
             let in_flight = counts.begun.get().saturating_sub(counts.ended.get());
             sums.in_flight += in_flight;
             sums.retries += counts.retries.get();
+            sums.outages += counts.outages.get();
+            sums.spared += counts.spared.get();
             sums.queued += counts.queued.get();
             sums.queued_bytes += counts.queued_bytes.get();
             for (sums, results) in sums.results.iter_mut().zip(&counts.results) {
@@ -670,6 +615,10 @@ pub struct AppSums {
     pub in_flight: u64,
     /// Attempts after the first.
     pub retries: u64,
+    /// Times that its breaker opened.
+    pub outages: u64,
+    /// Handshakes refused without asking it.
+    pub spared: u64,
     /// Messages that wait.
     pub queued: u64,
     /// Their bytes.
@@ -683,21 +632,6 @@ pub struct AppSums {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_duration_stands_in_the_first_bucket_that_holds_it() {
-        let durations = Durations::default();
-        for milliseconds in [0, 1, 2, 3, 30_000, 30_001, 90_000] {
-            durations.add(Duration::from_millis(milliseconds));
-        }
-        let spread = Spread::of([&durations].into_iter());
-        assert_eq!(spread.buckets, [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!((spread.longer, spread.count()), (2, 7));
-        assert_eq!(spread.milliseconds, 150_007);
-        assert_eq!(spread.percentile(50), Some(5));
-        assert_eq!(spread.percentile(99), None);
-        assert_eq!(Spread::default().percentile(50), None);
-    }
 
     #[test]
     fn every_word_of_a_refusal_has_a_counter() {

@@ -114,8 +114,8 @@ pub(crate) struct App {
 
 impl App {
     /// Returns how many attempts ended so.
-    pub(crate) fn results(&self, result: &str) -> u64 {
-        let of_event = |results: &BTreeMap<_, _>| results.get(result).copied().unwrap_or(0);
+    pub(crate) fn results(&self, result: HookResult) -> u64 {
+        let of_event = |results: &BTreeMap<_, _>| results.get(result.name()).copied().unwrap_or(0);
         self.attempts.values().map(of_event).sum()
     }
 }

@@ -1,6 +1,7 @@
 //! How things are, in a line: for the log (SIGUSR1) and for the service manager. Knows the counters alone.
 
 use crate::config::unit::Size;
+use crate::counters::HookResult;
 use crate::process::Process;
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -52,8 +53,13 @@ impl Status {
             refused = counters.refused(),
             messages_in = counters.messages_in(),
             messages_out = counters.messages_out(),
-            hooks_taken = counters.hooks_taken.get(),
-            hooks_failed = counters.hooks_failed.get(),
+            hooks_taken = counters.hooks(HookResult::Taken),
+            hooks_refused = counters.hooks(HookResult::Refused),
+            hooks_again = counters.hooks(HookResult::Again),
+            hooks_failed = HookResult::FAILED
+                .map(|result| counters.hooks(result))
+                .iter()
+                .sum::<u64>(),
             "status"
         );
     }

@@ -1,6 +1,7 @@
 //! The status page: one file without a script, made of a [`Overview`]. Everything that somebody else has said is escaped here once
 //! more, as text of HTML. Knows no request.
 
+use crate::counters::HookResult;
 use crate::metrics::Seconds;
 use crate::overview::{App, Last, Messages, Overview, Percentiles, Route};
 use base64::Engine as _;
@@ -214,11 +215,11 @@ fn apps(out: &mut String, apps: &[App]) {
             Grouped(app.in_flight.limit),
         );
         number(out, app.queued_messages);
-        number(out, app.results("taken"));
-        number(out, app.results("refused"));
-        trouble(out, app.results("again"));
-        let failures = ["timeout", "connection", "invalid"];
-        trouble(out, failures.map(|result| app.results(result)).iter().sum());
+        number(out, app.results(HookResult::Taken));
+        number(out, app.results(HookResult::Refused));
+        trouble(out, app.results(HookResult::Again));
+        let failed = HookResult::FAILED.map(|result| app.results(result));
+        trouble(out, failed.iter().sum());
         out.push_str(if app.breaker_open {
             "<td><span class=\"pill bad\">open</span></td></tr>\n"
         } else {

@@ -139,7 +139,6 @@ impl Pool {
     ) {
         match outcome {
             Outcome::Opening(Opening::Accept(accept, reply)) => {
-                self.process.counters.hooks_taken.one();
                 self.grumble(turn.now, key, &reply.complaints);
                 if let Some(member) = self.members.get_mut(key) {
                     member.choose(accept.protocol.as_deref());
@@ -162,24 +161,23 @@ impl Pool {
             }
             Outcome::Opening(Opening::Reject(rejection, complaints)) => {
                 let status = rejection.status;
-                self.count_answer(turn.now, key, status);
+                self.say_answer(turn.now, key, status);
                 self.grumble(turn.now, key, &complaints);
                 self.refuse(turn, key, LateDecision::Reject(rejection), None);
             }
             Outcome::Opening(Opening::Broken(complaint)) => {
-                self.process.counters.hooks_taken.one();
                 self.grumble(turn.now, key, &[complaint]);
                 let answer = rejection(500, "The application chose what was not offered.\n");
                 self.refuse(turn, key, answer, Some("broken handshake answer"));
             }
             Outcome::Opening(Opening::Misconfigured(status)) => {
-                self.count_answer(turn.now, key, status);
+                self.say_answer(turn.now, key, status);
                 let answer = rejection(502, "The application's answer makes no sense.\n");
                 self.refuse(turn, key, answer, None);
             }
             Outcome::Failed(failure) => self.settle_no_handshake(turn, key, failure, was_probe),
             Outcome::WaitedTooLong(failure) => {
-                self.count_failure(turn.now, key, failure);
+                self.say_failure(turn.now, key, failure);
                 let answer = self.unavailable();
                 self.refuse(turn, key, answer, None);
             }
@@ -194,7 +192,7 @@ impl Pool {
         failure: Failure,
         was_probe: bool,
     ) {
-        self.count_failure(turn.now, key, failure);
+        self.say_failure(turn.now, key, failure);
         let Some(member) = self.members.get(key) else {
             return;
         };
@@ -263,7 +261,6 @@ impl Pool {
         let retry = member.endpoint.hooks.retry;
         match outcome {
             Outcome::Taken(reply) => {
-                self.process.counters.hooks_taken.one();
                 self.grumble(turn.now, key, &reply.complaints); // While it is known of which event.
                 if let Some(member) = self.members.get_mut(key) {
                     member.pop();
@@ -273,7 +270,7 @@ impl Pool {
                 self.wake(key);
             }
             Outcome::Answered(Verdict::Refused, status) => {
-                self.count_answer(turn.now, key, status); // While it is known of which event.
+                self.say_answer(turn.now, key, status); // While it is known of which event.
                 if let Some(member) = self.members.get_mut(key) {
                     member.pop(); // A refusal is an answer.
                 }
@@ -281,7 +278,7 @@ impl Pool {
                 self.fail(turn.router, key, CloseCode::POLICY, reason, ClosedBy::App);
             }
             Outcome::Answered(Verdict::Again(asked), status) => {
-                self.count_answer(turn.now, key, status);
+                self.say_answer(turn.now, key, status);
                 // It arrived, so with `unsent` it is not repeated, whatever the app says.
                 match retry {
                     Retry::Unknown => self.again(turn, key, asked),
@@ -289,11 +286,11 @@ impl Pool {
                 }
             }
             Outcome::Answered(Verdict::Taken | Verdict::Misconfigured, status) => {
-                self.count_answer(turn.now, key, status);
+                self.say_answer(turn.now, key, status);
                 self.fail_internal(turn.router, key);
             }
             Outcome::Failed(failure) => {
-                self.count_failure(turn.now, key, failure);
+                self.say_failure(turn.now, key, failure);
                 let is_nonsense = matches!(failure.cause, Cause::Fault(fault) if fault.is_final());
                 if is_nonsense || (failure.sent && retry == Retry::Unsent) {
                     self.fail_internal(turn.router, key);
@@ -302,7 +299,7 @@ impl Pool {
                 }
             }
             Outcome::WaitedTooLong(failure) => {
-                self.count_failure(turn.now, key, failure);
+                self.say_failure(turn.now, key, failure);
                 self.give_up(turn, key);
             }
             Outcome::Opening(_) => {} // Of a handshake.
@@ -312,21 +309,20 @@ impl Pool {
     fn settle_patient(&mut self, turn: &mut Turn<'_>, key: Key, outcome: Outcome) {
         match outcome {
             Outcome::Taken(reply) => {
-                self.process.counters.hooks_taken.one();
                 self.grumble(turn.now, key, &reply.complaints);
                 self.apply(turn, key, &reply);
                 self.forget(key);
             }
             Outcome::Answered(Verdict::Again(asked), status) => {
-                self.count_answer(turn.now, key, status);
+                self.say_answer(turn.now, key, status);
                 self.pause(turn.now, key, asked, None);
             }
             Outcome::Answered(_, status) => {
-                self.count_answer(turn.now, key, status);
+                self.say_answer(turn.now, key, status);
                 self.forget(key);
             }
             Outcome::Failed(failure) | Outcome::WaitedTooLong(failure) => {
-                self.count_failure(turn.now, key, failure);
+                self.say_failure(turn.now, key, failure);
                 match failure.cause {
                     // It was answered, if not as it should be; the next answer would be no better.
                     Cause::Fault(fault) if fault.is_final() => self.forget(key),
@@ -521,21 +517,14 @@ impl Pool {
         stored
     }
 
-    // What is counted and logged.
+    // What is logged.
 
-    fn count_answer(&mut self, now: Instant, key: Key, status: u16) {
-        let counters = &self.process.counters;
+    fn say_answer(&mut self, now: Instant, key: Key, status: u16) {
         let (kind, what) = match status {
             408 | 425 | 429 | 500..=599 => (Kind::Again, "the app asks to be asked again"),
-            400..=499 => {
-                counters.hooks_refused.one();
-                (Kind::Refused, "the app refuses")
-            }
+            400..=499 => (Kind::Refused, "the app refuses"),
             _ => (Kind::Misconfigured, "the app's status makes no sense here"),
         };
-        if kind != Kind::Refused {
-            counters.hooks_failed.one();
-        }
         // That a handshake is refused or sent elsewhere is the app's daily business.
         let is_handshake = matches!(
             self.members.get(key).and_then(Member::due),
@@ -546,8 +535,7 @@ impl Pool {
         }
     }
 
-    fn count_failure(&mut self, now: Instant, key: Key, failure: Failure) {
-        self.process.counters.hooks_failed.one();
+    fn say_failure(&mut self, now: Instant, key: Key, failure: Failure) {
         match failure.cause {
             Cause::Timeout => {
                 self.say(

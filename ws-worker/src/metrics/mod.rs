@@ -180,6 +180,24 @@ fn hooks(text: &mut Text, process: &Process) {
             }
         },
     );
+    text.counter(
+        "ws_worker_hook_breaker_opened_total",
+        "Times that an app had failed so often in a row that it was spared new handshakes.",
+        |family| {
+            for (app, _, sums) in &apps {
+                family.sample(&[("app", app)], sums.outages);
+            }
+        },
+    );
+    text.counter(
+        "ws_worker_hook_breaker_refused_total",
+        "Handshakes refused without asking the app.",
+        |family| {
+            for (app, _, sums) in &apps {
+                family.sample(&[("app", app)], sums.spared);
+            }
+        },
+    );
     let mut by_app = |name: &str, help: &str, of: fn(&Hooks, &AppSums) -> u64| {
         text.gauge(name, help, |family| {
             for (app, hooks, sums) in &apps {

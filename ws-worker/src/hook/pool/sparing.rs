@@ -82,7 +82,7 @@ impl Pool {
                 true
             }
             Some(Admission::Refused) => {
-                self.process.counters.breaker_refused.one();
+                self.counts.app(member.endpoint.hooks.app).spared.add(1);
                 let answer = self.unavailable();
                 self.refuse(turn, key, answer, None);
                 false
@@ -115,7 +115,7 @@ impl Pool {
             }
             Shown::Fails => {
                 if let Some(change) = breaker.fail(now, probe) {
-                    self.process.counters.breakers_opened.one();
+                    self.counts.app(hooks.app).outages.add(1);
                     if change.is_said {
                         tracing::warn!(app = %hooks.url.host, "hook: the app has failed ten times in a row; new handshakes get 503 until it answers");
                     }

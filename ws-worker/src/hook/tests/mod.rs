@@ -17,6 +17,7 @@ use super::testing::{endpoint_with, facts, hooks, id, process, route};
 use super::*;
 use crate::command::{Action, LateDecision, RouteId};
 use crate::config::{AppAddress, Target};
+use crate::counters::HookResult;
 use crate::handler::{Lent, SendError};
 use crate::mailbox::{Inbox, Mail, mailbox};
 use crate::permits::Permits;
@@ -175,6 +176,11 @@ struct World {
 impl World {
     fn new() -> Self {
         Self::with(|_| {})
+    }
+
+    /// Returns how many attempts ended so.
+    fn attempts(&self, result: HookResult) -> u64 {
+        self.process.counters.hooks(result)
     }
 
     fn with(change: impl FnOnce(&mut Hooks)) -> Self {

@@ -89,7 +89,7 @@ fn a_kept_connection_that_was_closed_is_replaced_at_once() {
     let got = world.request();
     world.app.write(got.connection, plain(200).as_bytes());
     world.until("answer", |world| {
-        (world.process.counters.hooks_taken.get() == 2).then_some(())
+        (world.attempts(HookResult::Taken) == 2).then_some(())
     });
     // Closed under the request: the app read it and went away.
     world.say(1, "b");
@@ -99,7 +99,7 @@ fn a_kept_connection_that_was_closed_is_replaced_at_once() {
     assert_eq!((again.text(), again.header("Ws-Attempt")), ("b", Some("2")));
     assert_ne!(again.connection, got.connection);
     world.app.write(again.connection, plain(200).as_bytes());
-    assert_eq!(world.process.counters.hooks_failed.get(), 0);
+    assert_eq!(world.attempts(HookResult::Connection), 1);
     // Closed while idle: noticed, and not used.
     world.settle();
     world.app.close(again.connection);
@@ -221,7 +221,7 @@ fn another_address_is_tried() {
         addresses.insert(0, dead);
     });
     world.open(1);
-    assert_eq!(world.process.counters.hooks_failed.get(), 0);
+    assert_eq!(world.attempts(HookResult::Connection), 0);
 }
 
 #[test]

@@ -29,14 +29,15 @@ fn ten_failures_in_a_row_refuse_new_handshakes_without_asking_the_app() {
     for slot in 1..20 {
         is_refused_at_once(&mut world, slot);
     }
-    let counters = &world.process.counters;
-    assert_eq!(
-        (
-            counters.breakers_opened.get(),
-            counters.breaker_refused.get()
-        ),
-        (1, 19)
-    );
+    let sums = world.process.counters.of_app(0);
+    assert_eq!((sums.outages, sums.spared), (1, 19));
+    let text = crate::metrics::render(&world.process);
+    let told = |name: &str, value: &str| {
+        let name = format!("ws_worker_hook_breaker_{name}_total{{");
+        let mut lines = text.lines();
+        lines.any(|line| line.starts_with(&name) && line.ends_with(value))
+    };
+    assert!(told("opened", " 1") && told("refused", " 19"), "{text}");
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn refusals_redirections_and_wishes_to_be_asked_again_are_answers() {
         world.serve(&plain(if slot % 10 == 0 { 404 } else { 503 }));
         world.decision();
     }
-    assert_eq!(world.process.counters.breaker_refused.get(), 0);
+    assert_eq!(world.process.counters.of_app(0).spared, 0);
 }
 
 #[test]
@@ -113,11 +114,11 @@ fn a_probe_that_cannot_connect_does_not_keep_its_client_waiting() {
     for _ in 0..10 {
         assert!(matches!(world.decision(), LateDecision::Unavailable(_)));
     }
-    let failed = world.process.counters.hooks_failed.get();
+    let failed = world.attempts(HookResult::Connection);
     world.connect(1);
     assert!(matches!(world.decision(), LateDecision::Unavailable(_)));
-    assert_eq!(world.process.counters.hooks_failed.get(), failed + 1);
-    assert_eq!(world.process.counters.breaker_refused.get(), 0);
+    assert_eq!(world.attempts(HookResult::Connection), failed + 1);
+    assert_eq!(world.process.counters.of_app(0).spared, 0);
 }
 
 #[test]

@@ -52,8 +52,8 @@ impl Sights {
     fn add(&mut self, world: &World) {
         for process in world.lives.iter().chain([&world.process]) {
             let counters = &process.counters;
-            self.outages += counters.breakers_opened.get();
-            self.refused_at_once += counters.breaker_refused.get();
+            self.outages += counters.of_app(0).outages;
+            self.refused_at_once += counters.of_app(0).spared;
             self.undelivered += counters.undelivered.get();
             self.recovered += counters.closed_recovered.get();
             self.unwritten += counters.journal_refused.get();

@@ -91,7 +91,7 @@ impl World {
             );
         }
         // One that hung since an earlier outage is no probe any more, nor is one whose time is over.
-        let outage = self.process.counters.breakers_opened.get();
+        let outage = self.process.counters.of_app(0).outages;
         for id in probes.into_iter().flatten() {
             let (_, since) = *self.probes.entry(id).or_insert((outage, self.now));
             let others = self.probes.iter().filter(|(other, began)| {
