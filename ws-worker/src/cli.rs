@@ -5,11 +5,8 @@ mod manual;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use ws_worker::config::Flags;
+use ws_worker::config::{DEFAULT_FILE, Flags};
 use ws_worker::log::Format;
-
-/// The file that `serve` and `check` read unless told otherwise.
-pub(crate) const DEFAULT_CONFIG: &str = "/etc/ws-worker/ws-worker.toml";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -130,7 +127,7 @@ pub(crate) struct Serve {
 #[derive(Args, Debug)]
 pub(crate) struct Check {
     /// The configuration
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     pub(crate) config: PathBuf,
 }
 

@@ -3,13 +3,13 @@
 mod cli;
 
 use clap::Parser as _;
-use cli::{Cli, Command, DEFAULT_CONFIG, Log};
+use cli::{Cli, Command, Log};
 use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use ws_worker::Config;
-use ws_worker::config::ConfigError;
+use ws_worker::config::{ConfigError, DEFAULT_FILE};
 
 /// `EX_UNAVAILABLE`: an address cannot be listened on, or the system refuses something else.
 const UNAVAILABLE: u8 = 69;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
             let file = match serve.config {
                 Some(file) => Some(file),
                 None if flags.has("app") => None,
-                None => Some(DEFAULT_CONFIG.into()),
+                None => Some(DEFAULT_FILE.into()),
             };
             run(&cli.log, move || match &file {
                 Some(file) => Config::load(file, &flags),

@@ -34,6 +34,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use ws_proto::{HeadLimits, Limits, Versions};
 
+/// The file that is read unless told otherwise.
+pub const DEFAULT_FILE: &str = "/etc/ws-worker/ws-worker.toml";
+
 /// Which route, by its place in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId(pub u16);

@@ -70,12 +70,6 @@ impl Shared {
         Answer::of(Kind::Page, body)
     }
 
-    /// Above 90 % of the budget no body is read; the loop does the same with its clients.
-    fn is_over_budget(&self) -> bool {
-        let memory = self.process.config.bounds.memory;
-        self.process.counters.memory.get() > memory - memory / 10
-    }
-
     /// Above all of it nothing is asked of the threads.
     fn is_budget_used_up(&self) -> bool {
         self.process.counters.memory.get() > self.process.config.bounds.memory
@@ -326,7 +320,7 @@ impl Connection {
                         Err(answer) => self.answer(now, shared, &answer),
                     }
                 }
-                State::Body { .. } if shared.is_over_budget() => {
+                State::Body { .. } if shared.process.is_out_of_memory() => {
                     let answer = Answer::fatal(503, "over budget").with("Retry-After", "1");
                     self.answer(now, shared, &answer);
                 }

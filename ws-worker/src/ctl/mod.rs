@@ -4,7 +4,7 @@
 mod call;
 mod show;
 
-use crate::config::{Address, Config, unit};
+use crate::config::{Address, Config, DEFAULT_FILE, unit};
 use call::{Caller, Failure};
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -31,8 +31,6 @@ pub mod exit {
     pub const CONFIGURATION: u8 = 78;
 }
 
-/// The file that is read unless told otherwise.
-const CONFIG: &str = "/etc/ws-worker/ws-worker.toml";
 /// Sockets a page.
 const PAGE: usize = 1000;
 /// A message from stdin, at most.
@@ -240,7 +238,7 @@ fn find(options: &Options) -> Result<Caller, Failure> {
     let address = match &options.control {
         Some(text) => address(text)?,
         None => {
-            let path = options.config.as_deref().unwrap_or(Path::new(CONFIG));
+            let path = options.config.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
             let control = Config::load_control(path, token.is_none()).map_err(|error| {
                 Failure::Configuration(format!(
                     "{error}\n--control says where a worker listens without its file, and --token-file names the token's"

@@ -4,6 +4,7 @@ use super::Command;
 use crate::log::escaped;
 use serde_json::Value;
 use std::fmt::Write as _;
+use ws_proto::Version;
 
 /// Writes an answer.
 pub(super) fn answer(command: &Command, answer: &Value) -> String {
@@ -113,7 +114,7 @@ fn status(answer: &Value) -> String {
         of(&["loop_lag", "p50_ms"]),
         of(&["loop_lag", "p99_ms"]),
     );
-    let versions = ["hixie-75", "hixie-76", "hybi-07", "hybi-08", "rfc6455"];
+    let versions = Version::ALL.map(Version::name);
     let mut rows = vec![row(&["route"])];
     rows.iter_mut()
         .for_each(|head| head.extend(versions.map(str::to_owned)));
