@@ -220,6 +220,45 @@ impl ClosedBy {
     }
 }
 
+/// Why a message was not sent; nothing of it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The socket is closing or closed.
+    Closed,
+    /// Its version has no binary messages.
+    NoBinary,
+    /// Its version has no pings.
+    NoPing,
+    /// As many bytes wait for the client as `max_output` allows; or, said by a [`Handle`](crate::Handle), the `memory` of
+    /// all is nearly used up.
+    Full,
+}
+
+impl From<ws_proto::SendError> for SendError {
+    fn from(error: ws_proto::SendError) -> Self {
+        if error == ws_proto::SendError::NoBinary {
+            Self::NoBinary
+        } else if error == ws_proto::SendError::NoPing {
+            Self::NoPing
+        } else {
+            Self::Closed
+        }
+    }
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the socket is closed",
+            Self::NoBinary => "its version has no binary messages",
+            Self::NoPing => "its version has no pings",
+            Self::Full => "the client does not take what is sent",
+        })
+    }
+}
+
+impl std::error::Error for SendError {}
+
 /// What is added to a 101.
 #[derive(Clone, Debug, Default)]
 pub struct Accept {

@@ -1,9 +1,10 @@
 //! Reaches the sockets of a running worker from any thread, by mail. Knows no socket; nothing here waits.
 
-use crate::command::{Action, Broadcast, ClosedBy, Command, LateDecision, Scope, SocketId};
+use crate::command::{
+    Action, Broadcast, ClosedBy, Command, LateDecision, Scope, SendError, SocketId,
+};
 use crate::config::Changes;
 use crate::counters::Counters;
-use crate::handler::SendError;
 use crate::mailbox::{Mail, Mailbox};
 use crate::process::Process;
 use crate::reload::{self, ReloadError, Reloader};

@@ -1,13 +1,11 @@
 //! The embedding trait, what its methods are given, and the built-in handlers echo and chat. Hooks are one more handler.
 //! Knows no socket and no HTTP.
 
-pub use crate::command::Accept;
+pub use crate::command::{Accept, ClosedBy, SendError};
 
-pub use crate::command::ClosedBy;
 use crate::command::{Action, Broadcast, Command, RouteId, Scope, SocketId};
 use crate::handle::Handle;
 use crate::source::Router;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use ws_proto::{CloseCode, Headers, Message, Rejection, Request, Version};
@@ -147,45 +145,6 @@ pub(crate) trait Lent {
     fn pause(&mut self);
     fn router(&mut self) -> &mut Router;
 }
-
-/// Why a message was not sent; nothing of it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendError {
-    /// The socket is closing or closed.
-    Closed,
-    /// Its version has no binary messages.
-    NoBinary,
-    /// Its version has no pings.
-    NoPing,
-    /// As many bytes wait for the client as `max_output` allows; or, said by a [`Handle`](crate::Handle), the `memory` of
-    /// all is nearly used up.
-    Full,
-}
-
-impl From<ws_proto::SendError> for SendError {
-    fn from(error: ws_proto::SendError) -> Self {
-        if error == ws_proto::SendError::NoBinary {
-            Self::NoBinary
-        } else if error == ws_proto::SendError::NoPing {
-            Self::NoPing
-        } else {
-            Self::Closed
-        }
-    }
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed => "the socket is closed",
-            Self::NoBinary => "its version has no binary messages",
-            Self::NoPing => "its version has no pings",
-            Self::Full => "the client does not take what is sent",
-        })
-    }
-}
-
-impl std::error::Error for SendError {}
 
 impl Socket<'_> {
     /// Returns its id.

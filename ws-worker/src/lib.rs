@@ -46,7 +46,7 @@ mod listener;
 mod worker;
 // Floor 4: threads and signals.
 pub mod supervisor;
-// Beside the floors: a client, which shares only the stream with the worker.
+// Beside the floors: two programs of their own, a client and an operator's words. They know floor 0 alone.
 pub mod connect;
 pub mod ctl;
 // And an entrance for measuring.
