@@ -52,7 +52,8 @@ pub(crate) struct Member {
     meta: Vec<(Arc<str>, Arc<str>)>,
     serial: u64,
     counted: usize,
-    counted_waiting: Waiting,
+    /// What of it was counted as waiting, and for which app: it may have gone over to another since.
+    counted_waiting: (usize, Waiting),
 }
 
 /// Where a socket is in its life.
@@ -129,7 +130,7 @@ impl Member {
             meta: Vec::new(),
             serial: 0,
             counted: 0,
-            counted_waiting: Waiting::default(),
+            counted_waiting: (endpoint.hooks.app, Waiting::default()),
         }
     }
 
@@ -336,8 +337,7 @@ impl Members {
         self.get(key)?;
         let member = self.slab.try_remove(key.index)?;
         self.held -= member.counted;
-        let (app, waited) = (member.endpoint.hooks.app, member.counted_waiting);
-        self.wait(app, waited, Waiting::default());
+        self.wait(member.counted_waiting, Waiting::default());
         Some(member)
     }
 
@@ -351,13 +351,18 @@ impl Members {
                 messages: member.queue.len(),
                 bytes: member.queued,
             };
-            let waited = std::mem::replace(&mut member.counted_waiting, waits);
             let app = member.endpoint.hooks.app;
-            self.wait(app, waited, waits);
+            let (before, waited) = std::mem::replace(&mut member.counted_waiting, (app, waits));
+            if before == app {
+                self.wait((app, waited), waits);
+            } else {
+                self.wait((before, waited), Waiting::default());
+                self.wait((app, Waiting::default()), waits);
+            }
         }
     }
 
-    fn wait(&mut self, app: usize, before: Waiting, now: Waiting) {
+    fn wait(&mut self, (app, before): (usize, Waiting), now: Waiting) {
         if self.waiting.len() <= app {
             self.waiting.resize(app + 1, Waiting::default());
         }
@@ -465,8 +470,14 @@ mod tests {
             bytes: 1000,
         };
         assert_eq!(members.waiting, [one]);
+        // It goes over to another app, and what it has queued goes along.
+        let mut other = hooks();
+        other.app = 1;
+        members.get_mut(key).unwrap().endpoint = Rc::new(endpoint_with(other));
+        members.recount(key);
+        assert_eq!(members.waiting, [Waiting::default(), one]);
         assert!(members.remove(key).is_some() && members.remove(key).is_none());
         assert_eq!(members.held, 0);
-        assert_eq!(members.waiting, [Waiting::default()]);
+        assert_eq!(members.waiting, [Waiting::default(); 2]);
     }
 }

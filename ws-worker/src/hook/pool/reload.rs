@@ -78,6 +78,7 @@ impl Pool {
             && now.can_follow(&member.endpoint)
         {
             member.endpoint = Rc::clone(now);
+            self.members.recount(key); // What it has queued waits for another app now.
         }
     }
 

@@ -10,6 +10,7 @@ mod keeping;
 mod memory;
 mod opening;
 mod pooling;
+mod reloading;
 pub(in crate::hook) mod simulation;
 mod sparing;
 
