@@ -137,11 +137,6 @@ impl Pool {
         waiter.into_iter().chain(keeping.open_at).min()
     }
 
-    /// Returns whether what is owed at the end is owed for ever.
-    pub(super) const fn forgets(&self) -> bool {
-        self.keeping.is_none()
-    }
-
     /// Called before a hook gets in line: tells the journal what it must know first. Returns whether the hook waits for
     /// that; then it gets in line later.
     pub(super) fn waits_for_the_journal(&mut self, key: Key) -> bool {
@@ -232,6 +227,12 @@ impl Pool {
             keeping.pen.write(id, journal::What::Settled);
         }
         self.has_tried(member.kept.untried);
+    }
+
+    /// This life tells it no more. Returns whether another will, since the journal knows of it.
+    pub(super) fn leave_to_the_journal(&mut self, member: &Member) -> bool {
+        self.has_tried(member.kept.untried);
+        self.keeping.is_some() && member.kept.opened
     }
 
     /// The first attempt of this life is over.

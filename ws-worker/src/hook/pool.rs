@@ -394,7 +394,7 @@ impl Pool {
 
     /// The time is up: what is still owed is logged and counted, and forgotten.
     pub(crate) fn stop(&mut self, now: Instant) {
-        let (mut closed, mut messages, mut app) = (0, 0, 0);
+        let (mut closed, mut lost, mut messages, mut app) = (0, 0, 0, 0);
         let members: Vec<_> = self.members.drain().collect();
         for member in members {
             let is_owed = match (&member.phase, member.wait) {
@@ -406,12 +406,13 @@ impl Pool {
                 (Phase::Opening { .. }, _) => false,
                 (Phase::Accepted(_) | Phase::Open | Phase::Ended(_), _) => true,
             };
-            closed += u64::from(is_owed);
             messages += member.queue_len() as u64;
-            if !is_owed {
-                self.keep_no_longer(&member);
-            } else {
+            if is_owed {
+                closed += 1;
+                lost += u64::from(!self.leave_to_the_journal(&member));
                 app = member.endpoint.hooks.app;
+            } else {
+                self.keep_no_longer(&member);
             }
         }
         self.starts = 0;
@@ -427,16 +428,13 @@ impl Pool {
         self.process.counters.memory.subtract(self.charged);
         self.charged = 0;
         self.held = 0;
-        let is_lost = self.forgets();
-        if is_lost {
-            self.process.counters.closed_lost.add(closed);
-        }
+        self.process.counters.closed_lost.add(lost);
         self.process.counters.undelivered.add(messages);
         if closed > 0 && self.complaints.may_say(now, app, Kind::Lost).is_some() {
             tracing::warn!(
                 closed,
+                lost,
                 messages,
-                is_lost,
                 "hooks were still owed when the time was up"
             );
         }

@@ -101,7 +101,7 @@ impl Pool {
     /// Forgets what is owed to the apps of routes that are gone, logs and counts it. Returns whether anything is still under
     /// way there, which is to be forgotten as well once it has its answer.
     pub(crate) fn forget_routes(&mut self, is_gone: impl Fn(RouteId) -> bool) -> bool {
-        let (mut under_way, mut closed, mut messages) = (false, 0, 0);
+        let (mut under_way, mut closed, mut lost, mut messages) = (false, 0, 0, 0);
         let owed: Vec<Key> = self
             .members
             .iter()
@@ -114,18 +114,20 @@ impl Pool {
             };
             if matches!(member.wait, Wait::Answer(_)) {
                 under_way = true;
+            } else if member.id.is_none() {
+                self.forget(key); // News of a start, which nobody counts on.
             } else if let Some(member) = self.remove(key) {
                 closed += 1;
+                lost += u64::from(!self.leave_to_the_journal(&member));
                 messages += member.queue_len() as u64;
             }
         }
         if closed > 0 {
-            if self.forgets() {
-                self.process.counters.closed_lost.add(closed);
-            }
+            self.process.counters.closed_lost.add(lost);
             self.process.counters.undelivered.add(messages);
             tracing::warn!(
                 closed,
+                lost,
                 messages,
                 "hooks were still owed to the app of a route that is gone"
             );

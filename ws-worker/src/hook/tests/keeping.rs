@@ -395,3 +395,31 @@ fn the_end_of_a_life_leaves_in_the_journal_what_is_owed_and_nothing_else() {
     assert!(kept.journal.try_recv().is_err());
     assert_eq!(kept.world.process.counters.closed_lost.get(), 0);
 }
+
+#[test]
+fn what_an_earlier_life_owed_a_route_that_is_gone_keeps_nobody_waiting() {
+    let mut kept = with(JournalMode::Strict, vec![owed(1, 0, None)]);
+    kept.world.app.stop();
+    let process = Arc::clone(&kept.world.process);
+    assert!(!kept.world.pool.borrow_mut().forget_routes(|_| true));
+    kept.world.settle();
+    assert!(!process.starting.load(Ordering::Relaxed));
+    assert!(kept.journal.try_recv().is_err()); // It stays in the journal,
+    assert_eq!(process.counters.closed_lost.get(), 0); // and is not lost.
+}
+
+#[test]
+fn what_a_best_effort_did_not_keep_is_counted_as_lost_at_the_end() {
+    let mut kept = with(JournalMode::BestEffort, Vec::new());
+    kept.world.connect(1);
+    let Submission { ticket, .. } = kept.record();
+    kept.answer(ticket, false);
+    kept.world.serve(&plain(200));
+    assert!(matches!(kept.world.decision(), LateDecision::Accept(_)));
+    kept.world.app.stop();
+    let id = kept.world.id(1);
+    kept.world.handler.on_lost(id, &END);
+    let now = kept.world.now;
+    kept.world.pool.borrow_mut().stop(now);
+    assert_eq!(kept.world.process.counters.closed_lost.get(), 1);
+}

@@ -2,6 +2,25 @@
 
 use super::*;
 
+impl World {
+    /// Forgets what is owed to every route, as if it were gone for good.
+    fn forget(&mut self) -> bool {
+        self.pool.borrow_mut().forget_routes(|_| true)
+    }
+}
+
+#[test]
+fn a_start_that_is_owed_to_a_route_that_is_gone_does_not_hold_up_the_end() {
+    let mut world = World::with(|hooks| hooks.started = true);
+    world.app.stop();
+    world.settle();
+    assert!(!world.forget());
+    let counters = &world.process.counters;
+    assert_eq!(counters.closed_lost.get(), 0, "it is no closed");
+    assert!(world.pool.borrow().is_idle());
+    assert_eq!(world.pool.borrow().starts, 0);
+}
+
 #[test]
 fn what_is_queued_goes_over_with_its_socket_and_is_counted_there() {
     let mut world = World::with(|hooks| hooks.concurrency = 1);
