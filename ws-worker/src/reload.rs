@@ -7,6 +7,7 @@ use crate::permits::{AllPermits, Permits};
 use crate::process::{self, Breakers, Process};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -126,6 +127,24 @@ impl Reloader {
 
     /// Gives the threads a configuration and waits until they have it.
     fn bring(&self, mailboxes: &[Mailbox], config: Arc<Config>) {
+        let is_taken = self.post(mailboxes, config);
+        for _ in mailboxes {
+            match is_taken.recv_timeout(PATIENCE) {
+                Ok(()) => {}
+                // A thread that has ended in the meantime needs none.
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    tracing::error!(
+                        "a loop has not taken the new configuration within 10 s; it will, if it ever turns"
+                    );
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Mails a configuration to the threads, each of which says when it has taken it.
+    pub(crate) fn post(&self, mailboxes: &[Mailbox], config: Arc<Config>) -> Receiver<()> {
         let (taken, is_taken) = std::sync::mpsc::channel();
         let (permits, breakers, told) = {
             let mut current = self.current();
@@ -150,19 +169,7 @@ impl Reloader {
                 mailbox.post(Mail::Permit(app));
             }
         }
-        for _ in mailboxes {
-            match is_taken.recv_timeout(PATIENCE) {
-                Ok(()) => {}
-                // A thread that has ended in the meantime needs none.
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
-                    tracing::error!(
-                        "a loop has not taken the new configuration within 10 s; it will, if it ever turns"
-                    );
-                    return;
-                }
-            }
-        }
+        is_taken
     }
 }
 

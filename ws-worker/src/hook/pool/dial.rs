@@ -178,8 +178,8 @@ impl Pool {
 fn connect(address: &AppAddress, number: usize) -> Option<io::Result<Stream>> {
     #[cfg(test)]
     if let AppAddress::Tcp(addresses) = address
-        && number < addresses.len()
-        && let Some(stream) = crate::hook::tests::simulation::net::dial()
+        && let Some(address) = addresses.get(number)
+        && let Some(stream) = crate::hook::tests::simulation::net::dial(*address)
     {
         return Some(stream);
     }

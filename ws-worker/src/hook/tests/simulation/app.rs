@@ -3,7 +3,7 @@
 
 use super::fastcgi::{self, Request};
 use super::net::{Calls, Ending};
-use super::{Event, World};
+use super::{Event, HOUSES, World};
 use std::collections::HashMap;
 use ws_proto::Instant;
 
@@ -22,8 +22,12 @@ pub(super) struct Hook {
     pub(super) undelivered: Option<u64>,
     /// How the socket ended.
     pub(super) end: String,
-    /// Which life of the worker said it.
+    /// Which life of the worker said it, and under which of the files that were read.
     pub(super) life: usize,
+    pub(super) generation: usize,
+    /// Where it came, and which file was the last when it did.
+    pub(super) house: usize,
+    pub(super) newest: usize,
     pub(super) at: Instant,
     /// The status, once the whole answer was there for the worker to read, and when.
     pub(super) heard: Option<(u16, Instant)>,
@@ -91,16 +95,17 @@ const WELL: [Deed; 5] = [
 impl World {
     /// Looks at what came on a line; a whole request is answered.
     pub(super) fn look(&mut self, line: usize) {
-        let (bytes, is_over) = {
+        let (bytes, is_over, house) = {
             let net = self.net.borrow();
             let line = &net.lines[line];
             let is_over = line.end.is_some() || line.is_busy;
-            (line.to_app[line.looked..].to_vec(), is_over)
+            (line.to_app[line.looked..].to_vec(), is_over, line.house)
         };
+        let is_fastcgi = self.file.speaks_fastcgi(house);
         if is_over {
             return;
         }
-        let request = if self.is_fastcgi {
+        let request = if is_fastcgi {
             fastcgi::request(&bytes)
         } else {
             http(&bytes)
@@ -125,7 +130,7 @@ impl World {
             whole.is_none() || bytes.len() == used,
             "one request at a time"
         );
-        if self.is_fastcgi && self.is_sick() && self.chance(10) {
+        if is_fastcgi && self.is_sick() && self.chance(10) {
             // It has too much to do: it has not looked at this one, nor does its log.
             trace!(self, "app: overloaded on line {line}");
             let mut net = self.net.borrow_mut();
@@ -153,6 +158,9 @@ impl World {
             .map(|name| field(name).unwrap_or("-"))
             .join(" "),
             life: fields["ws-boot"]["BOOT".len()..].parse().unwrap(),
+            generation: fields["ws-worker"]["web".len()..].parse().unwrap(),
+            house,
+            newest: self.history.len() - 1,
             at: self.now,
             heard: None,
             echoes: false,
@@ -167,7 +175,7 @@ impl World {
         }
         trace!(
             self,
-            "app: {} attempt {} on line {line}", hook.key, hook.attempt
+            "app: {} attempt {} on line {line} of house {house}", hook.key, hook.attempt
         );
         self.hooks.push(hook);
         self.answer(self.hooks.len() - 1, line, is_whole, keeps);
@@ -178,6 +186,7 @@ impl World {
     }
 
     fn answer(&mut self, hook: usize, line: usize, is_whole: bool, keeps: bool) {
+        let is_fastcgi = self.file.speaks_fastcgi(self.hooks[hook].house);
         let sickness = self.sickness;
         let deed = if self.chance(sickness) {
             let choices = if self.only_passing {
@@ -190,7 +199,7 @@ impl World {
             WELL[self.below(WELL.len() as u64) as usize]
         };
         let deed = match deed {
-            Deed::OfOld | Deed::Chunked | Deed::Closes if self.is_fastcgi => Deed::Right,
+            Deed::OfOld | Deed::Chunked | Deed::Closes if is_fastcgi => Deed::Right,
             deed => deed,
         };
         let echo = self.hooks[hook].event == "message" && is_whole;
@@ -266,7 +275,7 @@ impl World {
         bytes.extend_from_slice(&body);
         bytes.extend_from_slice(tail.as_bytes());
         let ends = ends || !keeps;
-        if self.is_fastcgi && !matches!(deed, Deed::Garbage | Deed::Silent) {
+        if is_fastcgi && !matches!(deed, Deed::Garbage | Deed::Silent) {
             bytes = fastcgi::answer(&bytes, deed != Deed::TooMuch);
         }
         let status = match deed {
@@ -381,20 +390,26 @@ impl World {
         }
     }
 
-    /// The app goes, or comes back.
+    /// An app goes, or comes back.
     pub(super) fn change_weather(&mut self) {
-        let is_up = self.net.borrow().calls == Calls::Accepted;
+        let url = self.file.url(0).or(self.file.url(1)).unwrap_or(0);
+        let house = if self.chance(80) {
+            self.file.house(url)
+        } else {
+            self.below(HOUSES as u64) as usize
+        };
+        let is_up = self.net.borrow().calls[house] == Calls::Accepted;
         if is_up {
             let calls =
                 [Calls::Refused, Calls::RefusedAtOnce, Calls::Swallowed][self.below(3) as usize];
-            self.go_away(calls);
+            self.go_away(house, calls);
         } else {
-            self.net.borrow_mut().calls = Calls::Accepted;
+            self.net.borrow_mut().calls[house] = Calls::Accepted;
         }
         trace!(self, "app: {:?}", self.net.borrow().calls);
     }
 
-    fn go_away(&mut self, calls: Calls) {
+    fn go_away(&mut self, house: usize, calls: Calls) {
         let takes_all_along = self.chance(70);
         let ending = if self.chance(50) {
             Ending::Fin
@@ -402,10 +417,10 @@ impl World {
             Ending::Reset
         };
         let mut net = self.net.borrow_mut();
-        net.calls = calls;
+        net.calls[house] = calls;
         if takes_all_along {
             for line in 0..net.lines.len() {
-                if net.lines[line].made == Some(true) {
+                if net.lines[line].house == house && net.lines[line].made == Some(true) {
                     net.end(line, ending);
                 }
             }

@@ -1,5 +1,6 @@
 //! The clients of a simulation: they come, say something and leave when they please. Each has its own log.
 
+use super::file::PATHS;
 use super::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,13 @@ pub(super) enum Stage {
 pub(super) struct Guest {
     pub(super) id: SocketId,
     pub(super) thread: usize,
+    /// Its path, and the number of its route in this life.
+    pub(super) path: usize,
+    pub(super) route: RouteId,
+    /// Which file its thread had come to.
+    pub(super) since: usize,
+    /// Its route was gone for so long that what was owed was forgotten.
+    pub(super) is_forgotten: bool,
     pub(super) stage: Stage,
     pub(super) paused: bool,
     /// What its handler was given, and when.
@@ -39,6 +47,12 @@ impl World {
             return self.later(50, Event::Arrive); // The loop says 503 until the old is tried.
         }
         let thread = self.below(self.threads.len() as u64) as usize;
+        let path = usize::from(self.history.len() > 1 && self.chance(40));
+        let config = Arc::clone(&self.threads[thread].process.config);
+        let mut routes = config.routes.iter();
+        let Some(route) = routes.find(|route| route.path == PATHS[path] && !route.gone) else {
+            return; // It hears 404.
+        };
         // A slot is used again as soon as its client is gone, whatever is still owed.
         let is_taken = |slot: u32| {
             let mut guests = self.guests.iter();
@@ -53,15 +67,22 @@ impl World {
             key,
             ..id(slot)
         };
-        trace!(self, "guest {place} is {id} on thread {thread}");
+        trace!(
+            self,
+            "guest {place} is {id} on thread {thread} and {}", route.path
+        );
         let facts = Facts { id, ..facts() };
         assert!(matches!(
-            self.threads[thread].handler.connect(&facts),
+            self.threads[thread].handlers[usize::from(route.id.0)].connect(&facts),
             Decision::Later
         ));
         self.guests.push(Guest {
             id,
             thread,
+            path,
+            route: route.id,
+            since: file::generation(&config),
+            is_forgotten: false,
             stage: Stage::Asking,
             paused: false,
             said: Vec::new(),
@@ -92,7 +113,10 @@ impl World {
             paused: &mut guest.paused,
         };
         let mut socket = Socket { inner: &mut fake };
-        act(&mut thread.handler, &mut socket);
+        act(
+            &mut thread.handlers[usize::from(guest.route.0)],
+            &mut socket,
+        );
     }
 
     pub(super) fn open(&mut self, place: usize) {
@@ -156,8 +180,9 @@ impl World {
             Stage::Open => self.lend(place, |handler, socket| handler.on_close(socket, &end)),
             Stage::Asking | Stage::Accepted => {
                 let id = self.guests[place].id;
-                let thread = self.guests[place].thread;
-                self.threads[thread].handler.on_lost(id, &end);
+                let route = usize::from(self.guests[place].route.0);
+                let thread = &mut self.threads[self.guests[place].thread];
+                thread.handlers[route].on_lost(id, &end);
             }
             Stage::Gone => {}
         }

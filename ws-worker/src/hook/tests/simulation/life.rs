@@ -1,19 +1,27 @@
 //! A life of the worker in a simulation: its threads and its journal, how it ends, and how the next one begins with what the file
 //! says. The file is bytes in memory: what was written survives a kill, as the kernel's pages do.
 
+use super::file::Leaving;
 use super::*;
-use crate::config::Route;
+use crate::config::Config;
+use crate::hook::member::Key;
 use crate::journal::{self, Disk, Keeper, Owed, Pen, Submission, WriteAll, Written};
+use crate::mailbox::Reload;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+/// Whose attempt it is, at which hook, and which.
+pub(super) type Attempt = (Key, u64, u32);
+
 /// One thread of the worker.
 pub(super) struct Thread {
     pub(super) pool: Rc<RefCell<Pool>>,
-    pub(super) handler: HookHandler,
+    /// The process as it knows it, and what answers on each route.
+    pub(super) process: Arc<Process>,
+    pub(super) handlers: Vec<HookHandler>,
     pub(super) router: Router,
     pub(super) inbox: Inbox,
     pub(super) poll: Poll,
@@ -22,6 +30,20 @@ pub(super) struct Thread {
     pub(super) busy_until: Instant,
     /// What it is told in its next turn.
     pub(super) edges: Vec<(usize, Readiness)>,
+    /// The next configuration, and sockets of routes that are gone.
+    pub(super) coming: Option<Box<Reload>>,
+    pub(super) leaving: Vec<Leaving>,
+    /// Attempts under way, by their connection, and the rules by which they were begun.
+    pub(super) attempts: HashMap<usize, (Attempt, Rc<Endpoint>)>,
+}
+
+impl Thread {
+    /// Returns when it has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let leaving = self.leaving.iter().map(Leaving::next).min();
+        let pool = self.pool.borrow().poll_timeout();
+        leaving.into_iter().chain(pool).min()
+    }
 }
 
 /// A file that outlives the worker.
@@ -138,8 +160,8 @@ impl Journal {
     }
 }
 
-pub(super) fn process_of(route: &Arc<Route>, threads: u8, life: usize) -> Arc<Process> {
-    let mut process = process(route, threads);
+pub(super) fn process_of(config: Config, life: usize) -> Arc<Process> {
+    let mut process = Process::new(Arc::new(config)).unwrap();
     let sole = Arc::get_mut(&mut process).unwrap();
     sole.rename(&format!("BOOT{life}"));
     process
@@ -159,10 +181,6 @@ impl World {
             })
             .unzip();
         let mailboxes: Arc<[_]> = mailboxes.into();
-        let route = &self.process.config.routes[0];
-        let Target::Hooks(hooks) = &route.target else {
-            unreachable!()
-        };
         self.process
             .starting
             .store(!owed.is_empty(), Ordering::Relaxed);
@@ -181,8 +199,17 @@ impl World {
                     );
                 }
                 let pool = Rc::new(RefCell::new(pool));
+                let routes = self.process.config.routes.iter();
+                let handlers = routes.map(|route| match &route.target {
+                    Target::Hooks(hooks) => HookHandler::new(&pool, route, hooks),
+                    other => panic!("{other:?}"),
+                });
                 Thread {
-                    handler: HookHandler::new(&pool, route, hooks),
+                    handlers: handlers.collect(),
+                    process: Arc::clone(&self.process),
+                    coming: None,
+                    leaving: Vec::new(),
+                    attempts: HashMap::new(),
                     pool,
                     router: Router {
                         thread,
@@ -265,6 +292,7 @@ impl World {
     /// SIGKILL: of what was handed to the journal's thread some is written, the last of it perhaps in part.
     fn kill(&mut self) {
         trace!(self, "the worker is killed");
+        self.kills += 1;
         let some = self.below(20) as usize;
         let cut = self.random.next();
         if let Some(journal) = &mut self.journal {
@@ -310,10 +338,14 @@ impl World {
             }
         }
         let life = self.lives.len() + 1;
-        let config = &self.process.config;
-        let next = process_of(&config.routes[0], config.threads, life);
+        let generation = self.history.len() - 1;
+        let config = self.file.read(self.process.config.threads, generation);
+        let next = process_of(config, life);
         self.lives.push(std::mem::replace(&mut self.process, next));
         self.permits = Permits::of(&self.process.config);
+        self.reloader = Reloader::new(None, &self.process, Arc::clone(&self.permits));
+        self.taken = None;
+        self.untaken = 0;
         let mut owed = Vec::new();
         if let Some(journal) = &mut self.journal {
             let has_failed = journal.has_failed;

@@ -1,12 +1,13 @@
 //! The network of a simulation: connections whose every byte, end and refusal come when the world says so. Behaves as the kernel's
 //! sockets do under edge-triggered readiness.
 
-use super::Readiness;
+use super::{HOUSES, Readiness};
 use crate::stream::{Scripted, Stream};
 use mio::Token;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 thread_local! {
@@ -48,6 +49,8 @@ pub(super) enum Ending {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) thread: u8,
+    /// Where it leads.
+    pub(super) house: usize,
     pub(super) number: Option<usize>,
     /// `None` while it is being made.
     pub(super) made: Option<bool>,
@@ -68,7 +71,8 @@ pub(super) struct Line {
 #[derive(Debug)]
 pub(super) struct Net {
     pub(super) lines: Vec<Line>,
-    pub(super) calls: Calls,
+    /// How each house answers.
+    pub(super) calls: [Calls; HOUSES],
     /// Whose turn it is.
     pub(super) thread: u8,
     /// Lines that were dialled or written on since the world last looked.
@@ -103,7 +107,7 @@ impl Net {
 pub(super) fn empty() -> Shared {
     Shared(Arc::new(Mutex::new(Net {
         lines: Vec::new(),
-        calls: Calls::Accepted,
+        calls: [Calls::Accepted; HOUSES],
         thread: 0,
         touched: Vec::new(),
         edges: Vec::new(),
@@ -120,16 +124,21 @@ pub(super) fn leave() {
 }
 
 /// Dials, if there is a simulation on this thread.
-pub(in crate::hook) fn dial() -> Option<io::Result<Stream>> {
+pub(in crate::hook) fn dial(address: SocketAddr) -> Option<io::Result<Stream>> {
     let net = NET.with(|own| own.borrow().clone())?;
+    let IpAddr::V4(address) = address.ip() else {
+        return None;
+    };
+    let house = usize::from(address.octets()[3]);
     let mut own = net.borrow_mut();
-    if own.calls == Calls::RefusedAtOnce {
+    if own.calls[house] == Calls::RefusedAtOnce {
         return Some(Err(ErrorKind::ConnectionRefused.into()));
     }
     let line = own.lines.len();
     let thread = own.thread;
     own.lines.push(Line {
         thread,
+        house,
         number: None,
         made: None,
         to_app: Vec::new(),

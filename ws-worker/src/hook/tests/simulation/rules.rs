@@ -1,10 +1,14 @@
 //! What must hold at every moment of a simulation, and what its logs must prove at the end.
 
 use super::app::{Hook, TOO_MUCH};
-use super::{Guest, Stage, World};
+use super::file::{self, File};
+use super::{Guest, Hooks, Stage, World};
 use crate::command::SocketId;
+use crate::config::Retry;
+use crate::hook::What;
 use crate::hook::member::{Key, Line, Wait};
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 use ws_proto::Instant;
 
@@ -25,14 +29,17 @@ impl World {
     /// Nobody waits for nothing, no permit is lost, one hook a socket is in flight, one probe goes at a time.
     pub(super) fn hold_invariants(&mut self) {
         let is_anybody_busy = self.threads.iter().any(|t| t.busy_until > self.now);
-        let mut in_flight = 0;
+        let mut in_flight = vec![0; self.permits.len()];
         let mut probes = Vec::new();
         for (number, thread) in self.threads.iter().enumerate() {
             let pool = thread.pool.borrow();
-            let jobs: Vec<(usize, Key)> = (pool.connections.iter())
-                .filter_map(|(index, connection)| Some((index, connection.job?)))
-                .collect();
-            let app = &pool.apps[0];
+            let mut jobs: Vec<(usize, Key)> = Vec::new();
+            for (index, connection) in &pool.connections {
+                if let Some(key) = connection.job {
+                    jobs.push((index, key));
+                    in_flight[connection.app] += 1;
+                }
+            }
             for (index, key) in &jobs {
                 let member = pool
                     .members
@@ -40,12 +47,15 @@ impl World {
                     .expect("a hook of somebody who is gone");
                 assert_eq!(member.wait, Wait::Answer(*index), "two hooks of one socket");
             }
-            in_flight += jobs.len() + app.granted;
+            for (own, sum) in pool.apps.iter().zip(&mut in_flight) {
+                *sum += own.granted;
+            }
             let next = pool.poll_timeout();
             let mut is_owed = false;
             for (key, member) in pool.members.iter() {
+                let app = &pool.apps[member.endpoint.hooks.app];
                 if member.probe.is_some() {
-                    probes.push(member.id);
+                    probes.push((member.id, member.endpoint.hooks.app));
                 }
                 if member.due().is_none() {
                     assert_eq!(member.wait, Wait::Nothing, "waits, and nothing is due");
@@ -71,35 +81,42 @@ impl World {
                 "thread {number} waits without a deadline"
             );
         }
-        if !is_anybody_busy {
-            let permits = &self.permits[0];
-            assert_eq!(
-                in_flight + permits.free(),
-                permits.limit(),
-                "a permit is lost"
-            );
+        for (number, permits) in self.permits.iter().enumerate() {
+            if is_anybody_busy {
+                break;
+            }
+            // Above a limit that was lowered there may be more, and then none is free.
+            let missing = permits.limit().saturating_sub(in_flight[number]);
+            assert_eq!(permits.free(), missing, "a permit of app {number} is lost");
             // Who waits for a permit waits while there is none.
             let waits = self.threads.iter().any(|thread| {
                 let pool = thread.pool.borrow();
-                let app = &pool.apps[0];
                 let mut members = pool.members.iter();
-                members.any(|(_, member)| member.wait == Wait::Permit) && app.fresh.len() < 4 // Nor is it held up by connections that are new.
+                let is_waiting = members.any(|(_, member)| {
+                    member.wait == Wait::Permit && member.endpoint.hooks.app == number
+                });
+                is_waiting && pool.apps[number].fresh.len() < 4 // Nor is it held up by connections that are new.
             });
             assert!(
                 !waits || permits.free() == 0,
-                "there is a permit, and somebody waits for one"
+                "there is a permit of app {number}, and somebody waits for one"
             );
         }
         // One that hung since an earlier outage is no probe any more, nor is one whose time is over.
-        let outage = self.process.counters.of_app(0).outages;
-        for id in probes.into_iter().flatten() {
-            let (_, since) = *self.probes.entry(id).or_insert((outage, self.now));
+        for (id, app) in probes {
+            let Some(id) = id else { continue };
+            let outage = self.process.counters.of_app(app).outages;
+            let (_, since, _) = *self.probes.entry(id).or_insert((outage, self.now, app));
             let others = self.probes.iter().filter(|(other, began)| {
-                **other != id && began.0 == outage && began.1 <= since && self.is_a_probe(**other)
+                **other != id
+                    && began.0 == outage
+                    && began.1 <= since
+                    && began.2 == app
+                    && self.is_a_probe(**other)
             });
             let is_over = |at: Instant| at + Duration::from_secs(11) <= self.now;
             assert_eq!(
-                others.filter(|(_, (_, at))| !is_over(*at)).count(),
+                others.filter(|(_, (_, at, _))| !is_over(*at)).count(),
                 0,
                 "two probes"
             );
@@ -108,12 +125,80 @@ impl World {
             if guest.stage == Stage::Open && guest.paused && !is_anybody_busy {
                 let pool = self.threads[guest.thread].pool.borrow();
                 let member = pool.find(guest.id).and_then(|key| pool.members.get(key));
+                let member = member.unwrap();
+                // What a reload has made longer is seen with the next answer.
+                let shortest = self.rules_of(guest).map(|hooks| hooks.queue_messages).min();
+                let is_longer = shortest.is_some_and(|most| member.queue_len() > most / 2);
                 assert!(
-                    !member.unwrap().has_room(),
+                    !member.has_room() || is_longer,
                     "not read, though there is room"
                 );
             }
         }
+    }
+
+    /// Looks at the attempts of a thread at the end of its turn: one under way stays with the rules by which it was begun, and
+    /// who begins one does so by the rules, and at the house, of what its thread has come to.
+    pub(super) fn follow_the_attempts(&mut self, number: usize) {
+        let thread = &mut self.threads[number];
+        let pool = thread.pool.borrow();
+        let generation = file::generation(&thread.process.config);
+        let mut attempts = HashMap::new();
+        for (index, connection) in &pool.connections {
+            let Some(member) = connection
+                .job
+                .and_then(|key| Some((key, pool.members.get(key)?)))
+            else {
+                continue;
+            };
+            let (key, member) = member;
+            let rules = &member.endpoint;
+            let of = match member.due() {
+                Some(What::Message { seq, .. }) => seq,
+                Some(What::Handshake { .. } | What::Started) | None => 0,
+                Some(What::Closed { .. }) => u64::MAX,
+            };
+            let attempt = (key, of, member.attempt);
+            if let Some((which, began)) = thread.attempts.remove(&index)
+                && which == attempt
+            {
+                assert!(Rc::ptr_eq(&began, rules), "it went over in an attempt");
+                attempts.insert(index, (attempt, began));
+                continue;
+            }
+            attempts.insert(index, (attempt, Rc::clone(rules)));
+            let route = usize::from(rules.route.0);
+            let now = &thread.handlers[route].endpoint;
+            if !Rc::ptr_eq(now, rules) {
+                let is_left = member.probe.is_some() || !now.can_follow(rules);
+                assert!(is_left, "an attempt was begun by rules that hold no more");
+                continue;
+            }
+            if thread.process.config.routes[route].gone {
+                continue; // Its house is the last that was known.
+            }
+            let number = (connection.serial as usize) << 24 | index;
+            let net = self.net.borrow();
+            let mut lines = net.lines.iter();
+            let line = lines
+                .rfind(|line| line.number == Some(number) && line.thread == thread.router.thread);
+            let url: usize = rules.hooks.url.host["app".len()..].parse().unwrap();
+            let house = self.history[generation].house(url);
+            assert_eq!(
+                line.unwrap().house,
+                house,
+                "it went where the app is no more"
+            );
+        }
+        drop(pool);
+        thread.attempts = attempts;
+    }
+
+    /// Returns what was said of a guest's route since it came.
+    fn rules_of(&self, guest: &Guest) -> impl Iterator<Item = &Hooks> {
+        let path = guest.path;
+        let files = self.history[guest.since..].iter();
+        files.filter_map(move |file| file.hooks(path))
     }
 
     fn is_a_probe(&self, id: SocketId) -> bool {
@@ -133,7 +218,7 @@ impl World {
         match code {
             1008 => assert!(last.is_some_and(is_refused), "1008 without a refusal"),
             // What may have arrived is not repeated, whatever became of it.
-            1011 if self.is_at_most_once() => {}
+            1011 if self.may_be_at_most_once(guest) => {}
             1011 => assert!(
                 last.is_some_and(|hook| is_final(hook) && !is_taken(hook) && !is_refused(hook)),
                 "1011 without an answer that makes no sense"
@@ -143,7 +228,7 @@ impl World {
                 let (_, said_at) = &guest.said[answered as usize];
                 let waited = self.now.since(*said_at);
                 assert!(
-                    guest.gave_way || waited >= self.give_up(),
+                    guest.gave_way || waited >= self.give_up(guest),
                     "given up after {waited:?}"
                 );
             }
@@ -157,18 +242,15 @@ impl World {
         journal.is_none_or(|journal| !journal.has_failed)
     }
 
-    fn is_at_most_once(&self) -> bool {
-        let crate::config::Target::Hooks(hooks) = &self.process.config.routes[0].target else {
-            unreachable!()
-        };
-        hooks.retry == crate::config::Retry::Unsent
+    fn may_be_at_most_once(&self, guest: &Guest) -> bool {
+        self.rules_of(guest)
+            .any(|hooks| hooks.retry == Retry::Unsent)
     }
 
-    fn give_up(&self) -> Duration {
-        let crate::config::Target::Hooks(hooks) = &self.process.config.routes[0].target else {
-            unreachable!()
-        };
-        hooks.give_up
+    /// Returns the shortest time after which what it said may have been given up.
+    fn give_up(&self, guest: &Guest) -> Duration {
+        let all = self.rules_of(guest).map(|hooks| hooks.give_up);
+        all.min().unwrap()
     }
 
     /// Messages that got an answer.
@@ -194,6 +276,50 @@ impl World {
         let started = by_socket.remove("").unwrap_or_default();
         assert!(by_socket.is_empty(), "hooks of nobody");
         attempts(&started, self.has_sure_journal());
+        self.judge_counts();
+    }
+
+    /// Whether no socket was ever let in that the journal did not know.
+    fn is_always_kept(&self) -> bool {
+        self.has_sure_journal() || self.history.iter().all(File::is_strict)
+    }
+
+    /// What was lost was counted.
+    fn judge_counts(&self) {
+        let processes = || self.lives.iter().chain([&self.process]);
+        let lost: u64 = processes().map(|p| p.counters.closed_lost.get()).sum();
+        let undelivered: u64 = processes().map(|p| p.counters.undelivered.get()).sum();
+        if self.kills > 0 {
+            return; // Nobody counts what a kill took along.
+        }
+        let said: u64 = self.guests.iter().map(|g| g.said.len() as u64).sum();
+        let answered = self.guests.iter().map(|g| self.answered(&g.id.to_string()));
+        let answered: u64 = answered.sum();
+        assert!(
+            answered + undelivered >= said,
+            "{said} were said, {answered} answered, and {undelivered} not delivered"
+        );
+        if self.lives.is_empty() {
+            assert_eq!(answered + undelivered, said, "more than was said");
+        }
+        let untold = self.guests.iter().filter(|guest| {
+            let name = guest.id.to_string();
+            let mut of_it = self.hooks.iter().filter(|hook| hook.socket == name);
+            let mut is_in = false;
+            let is_told = of_it.any(|hook| {
+                let may_be_in = matches!(hook.status(), None | Some(200..=299 | TOO_MUCH));
+                is_in |= hook.event == "handshake" && may_be_in;
+                hook.event == "closed" && is_final(hook)
+            });
+            is_in && !is_told
+        });
+        let untold = untold.count() as u64;
+        assert!(untold <= lost, "{untold} were not told, and {lost} counted");
+        let is_kept = self.journal.is_some() && self.is_always_kept();
+        assert!(
+            !is_kept || lost == 0,
+            "{lost} lost, in spite of the journal"
+        );
     }
 
     fn judge_one(&self, place: usize, guest: &Guest, name: &str, hooks: &[&Hook]) {
@@ -228,7 +354,9 @@ impl World {
         let is_out = matches!(answer, Some(Some(_))) && !may_be_in;
         let is_told = closed.iter().any(|hook| is_final(hook));
         // Without a journal it is lost with the life to which it was owed.
-        let is_lost = self.journal.is_none() && guest.life < self.lives.len();
+        let is_unkept = self.journal.is_none() || !self.is_always_kept();
+        let is_over = guest.life < self.lives.len() || guest.is_forgotten;
+        let is_lost = is_unkept && is_over;
         assert!(is_told || !may_be_in || is_lost, "guest {place}: no closed");
         // The answer may have come when nobody was there to read it.
         let of_later = closed.iter().all(|hook| hook.life > guest.life);
@@ -261,10 +389,16 @@ impl World {
             before = Some(hook);
         }
         self.wishes(guest, name, &messages);
-        if self.is_at_most_once() {
-            for pair in messages.windows(2) {
-                assert_ne!(pair[0].key, pair[1].key, "guest {place}: twice");
-            }
+        for pair in messages.windows(2) {
+            let rules = self.history[pair[0].generation].hooks(guest.path).unwrap();
+            let is_at_most_once = rules.retry == Retry::Unsent;
+            assert!(
+                pair[0].key != pair[1].key || !is_at_most_once,
+                "guest {place}: twice"
+            );
+        }
+        for hook in hooks {
+            self.judge_house(hook, guest.path);
         }
 
         // Nothing is lost in silence.
@@ -326,6 +460,18 @@ impl World {
         assert!(heard.len() >= sure.len(), "guest {place}: did not hear all");
     }
 
+    /// A hook comes where its app was by the rules that it was sent by, or is since.
+    fn judge_house(&self, hook: &Hook, path: usize) {
+        let url = self.history[hook.generation].url(path);
+        let url = url.expect("hooks of a route that is gone go by its last rules");
+        let mut files = self.history[hook.generation..=hook.newest].iter();
+        assert!(
+            files.any(|file| file.house(url) == hook.house),
+            "{} came to the wrong house",
+            hook.key
+        );
+    }
+
     /// A `Retry-After` is waited for, as long as there is time.
     fn wishes(&self, guest: &Guest, name: &str, messages: &[&Hook]) {
         for pair in messages.windows(2) {
@@ -336,7 +482,7 @@ impl World {
                 let seq: usize = one.key[name.len() + 1..].parse().unwrap();
                 let (_, said_at): (_, Instant) = guest.said[seq - 1];
                 let wished = at + Duration::from_secs(asks.min(30));
-                let latest = said_at + self.give_up();
+                let latest = said_at + self.give_up(guest);
                 assert!(two.at >= wished.min(latest), "too early for {asks} s");
             }
         }

@@ -30,7 +30,7 @@ impl World {
             let is_told = !self.net.borrow().edges.is_empty();
             let now = self.now;
             let is_due = |thread: &Thread| {
-                let at = thread.pool.borrow().poll_timeout();
+                let at = thread.poll_timeout();
                 thread.busy_until <= now && at.is_some_and(|at| at <= now)
             };
             if !has_more && !is_told && !self.threads.iter().any(is_due) {
@@ -80,8 +80,11 @@ impl World {
 
     /// One turn of a thread, as the loop has it. Returns whether anything may have come of it.
     pub(super) fn turn(&mut self, number: usize) -> bool {
+        if let Some(reload) = self.threads[number].coming.take() {
+            self.come_to(number, *reload);
+        }
         let edges = std::mem::take(&mut self.threads[number].edges);
-        let next = self.threads[number].pool.borrow().poll_timeout();
+        let next = self.threads[number].poll_timeout();
         let had_cause = !edges.is_empty() || next.is_some_and(|at| at <= self.now);
         self.net.borrow_mut().thread = number as u8;
         let own = &mut self.threads[number];
@@ -98,6 +101,7 @@ impl World {
             match mail {
                 Mail::Permit(app) => pool.permit(&mut turn, app),
                 Mail::Written(written) => pool.written(&mut turn, &written),
+                Mail::Reload(reload) => own.coming = Some(reload),
                 other => panic!("{other:?}"),
             }
         }
@@ -105,15 +109,25 @@ impl World {
             pool.ready(&mut turn, number, readiness);
         }
         pool.handle_timeout(&mut turn);
-        pool.flush(&mut turn);
         drop(pool);
+        self.leave_some(number);
+        let own = &mut self.threads[number];
+        let mut turn = Turn {
+            now: self.now,
+            registry: own.poll.registry(),
+            router: &mut own.router,
+            scratch: &mut own.scratch,
+        };
+        own.pool.borrow_mut().flush(&mut turn);
+        self.follow_the_attempts(number);
+        let own = &mut self.threads[number];
         let commands: Vec<Action> = own.router.own.drain(..).map(|c| c.action).collect();
         let has_said = !commands.is_empty();
         for action in commands {
             self.command(number, action);
         }
         // What it mailed may lie with a thread whose turn is over.
-        had_cause || has_mail || has_said
+        had_cause || has_mail || has_said || self.threads[number].coming.is_some()
     }
 
     pub(super) fn command(&mut self, thread: usize, action: Action) {
