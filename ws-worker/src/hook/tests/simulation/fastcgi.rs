@@ -38,7 +38,7 @@ pub(super) fn request(bytes: &[u8]) -> Option<Request> {
             (4, _) => pairs.extend_from_slice(content),
             (5, 0) => {
                 return Some(Request {
-                    fields: fields.expect("variables come before the body"),
+                    fields: fields?, // Without them it is again such a rest.
                     body: Some(body),
                     used,
                     keeps,
