@@ -1,6 +1,7 @@
 //! What commands do to the sockets of this thread, and what is said of it to who asked. Knows not where they come from.
 
 use super::Worker;
+use super::broadcast::SHARE;
 use crate::client::{Client, Context, Drop, Phase, Verdict};
 use crate::command::{Action, Broadcast, Command, Found, ListQuery, Outcome, Sent, SocketId};
 use crate::handler::{ClosedBy, SendError};
@@ -10,12 +11,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use ws_proto::CloseCode;
 
+/// Commands, and bytes of messages in them, that may wait for a broadcast to be done in its own time.
+const BACKLOG: usize = 64;
+const BACKLOG_BYTES: usize = 1024 * 1024;
+
 impl Worker {
     pub(super) fn do_commands(&mut self) {
+        self.share = SHARE;
         loop {
             // Before our own share of a broadcast, so that the other loops do theirs meanwhile.
             self.common.router.ring();
-            while let Some(command) = self.common.router.own.pop_front() {
+            self.go_on_spreading();
+            while self.may_command()
+                && let Some(command) = self.common.router.own.pop_front()
+            {
                 self.command(command);
             }
             while let Some((ticket, outcome)) = self.common.router.outcomes.pop_front() {
@@ -26,11 +35,36 @@ impl Worker {
             if self.has_hooks {
                 self.hooks.borrow_mut().flush(&mut turn!(self));
             }
-            if self.common.router.own.is_empty() && self.common.router.outcomes.is_empty() {
+            let has_more = !self.common.router.own.is_empty() && self.spreading.is_none();
+            if !has_more && self.common.router.outcomes.is_empty() {
                 self.common.router.ring();
                 return;
             }
         }
+    }
+
+    /// Returns whether commands may go on: not before the broadcast in front of them is done. What comes faster than
+    /// broadcasts are done is not heaped up: whoever says it has to wait.
+    fn may_command(&mut self) -> bool {
+        if self.spreading.is_some() {
+            let backlog = &self.common.router.own;
+            let bytes = |command: &Command| match &command.action {
+                Action::Broadcast(_, _, message) | Action::Send(_, message) => {
+                    message.message().payload().len()
+                }
+                Action::Join(..) | Action::Leave(..) | Action::Close(..) | Action::Resume(_) => 0,
+                Action::Decide(..) | Action::SetMeta(..) | Action::List(_) | Action::Inspect(_) => {
+                    0
+                }
+            };
+            if self.drain.is_some()
+                || backlog.len() > BACKLOG
+                || backlog.iter().map(bytes).sum::<usize>() > BACKLOG_BYTES
+            {
+                self.finish_spreading();
+            }
+        }
+        self.spreading.is_none()
     }
 
     pub(super) fn command(&mut self, command: Command) {
@@ -52,7 +86,8 @@ impl Worker {
                 if reply.is_none() && except.is_none() {
                     self.gather(&scope, &mut batch);
                 }
-                Outcome::Counted(self.broadcast(&scope, except, &batch))
+                self.broadcast(&scope, except, batch, reply);
+                return;
             }
             Action::Join(id, group) => {
                 let found = self.join(id, &group);

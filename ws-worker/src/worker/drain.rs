@@ -61,6 +61,7 @@ pub(super) struct Leaving {
 
 impl Worker {
     pub(super) fn begin_drain(&mut self, at_once: bool) {
+        self.finish_spreading(); // What was said before it is heard before it.
         let limit = if at_once {
             Duration::ZERO
         } else {

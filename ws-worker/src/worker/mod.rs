@@ -75,6 +75,7 @@ mod drain;
 mod memory;
 mod reload;
 
+use broadcast::{Owed, Spreading};
 use drain::{Drain, Leaving};
 pub(crate) use reload::handler;
 
@@ -112,6 +113,10 @@ pub(crate) struct Worker {
     /// Handshakes in the order of their first byte, the oldest first to make room.
     openings: VecDeque<Entry>,
     audience: Vec<u32>,
+    /// A broadcast that is not done, who has not heard it, and what may be done of it in this turn.
+    spreading: Option<Box<Spreading>>,
+    owed: Owed,
+    share: usize,
     /// The loop's own deadline, by which it sees how late it is, and the messages that had come when it was armed.
     probe: Armed,
     probed: u64,
@@ -200,6 +205,9 @@ impl Worker {
             awake: VecDeque::new(),
             openings: VecDeque::new(),
             audience: Vec::new(),
+            spreading: None,
+            owed: Owed::default(),
+            share: 0,
             probe: Armed::NEVER,
             probed: 0,
             random: Random::new(),
@@ -273,6 +281,7 @@ impl Worker {
             | !self.awake.is_empty()
             | !self.common.router.own.is_empty()
             | !self.common.router.outcomes.is_empty()
+            | self.spreading.is_some()
             | self.accept_at.is_some()
             | self.common.starved_since.is_some()
             | self.drain.is_some()
@@ -306,6 +315,7 @@ impl Worker {
             if !self.awake.is_empty()
                 || !self.common.router.own.is_empty()
                 || !self.common.router.outcomes.is_empty()
+                || self.spreading.is_some()
                 || self.coming.is_some()
                 || (self.accept_pending && self.accept_at.is_none())
             {
@@ -448,6 +458,9 @@ impl Worker {
     /// The same, for one whose socket can do what it could not.
     #[inline(always)] // Two callers, and in one of them all messages come.
     fn serve_woken(&mut self, entry: Entry, readable: bool, hangup: bool, writable: bool) {
+        if self.spreading.is_some() {
+            self.catch_up(entry);
+        }
         let Some(client) = self.clients.get_mut(entry) else {
             return;
         };
@@ -526,6 +539,7 @@ impl Worker {
             Verdict::Leaves => {
                 client.settle_accounts(&self.process);
                 self.clients.remove(entry.slot);
+                self.owed.take(entry.slot); // Whoever has its slot next was not meant.
                 self.process.counters.connections.subtract(1);
                 // Ends beyond those that a second may log are told when it is over.
                 let told = Some(self.common.now + ENDS_TOLD);
@@ -608,6 +622,7 @@ impl Worker {
         if self.has_hooks
             || !self.common.router.own.is_empty()
             || !self.common.router.outcomes.is_empty()
+            || self.spreading.is_some()
         {
             self.do_commands();
         }

@@ -36,6 +36,7 @@ pub(super) fn has_hooks(config: &Config) -> bool {
 impl Worker {
     /// Takes another configuration, in which routes and apps have kept their numbers.
     pub(super) fn reload(&mut self, reload: Reload) {
+        self.finish_spreading(); // Under the limits with which it began.
         let old = Arc::clone(&self.process.config);
         let process = self.process.with(reload.config, reload.breakers);
         self.process = Arc::clone(&process);
