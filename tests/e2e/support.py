@@ -136,6 +136,18 @@ class Worker(Process):
         super().stop()
         assert "panicked" not in self.log, f"the worker panicked:\n{self.log}"
 
+    @contextmanager
+    def stopped(self):
+        """Inside, no thread of it runs: a machine that is moved, a debugger, `kill -STOP`."""
+        self.child.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.pid}/task")
+        is_stopped = lambda task: (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+        try:
+            wait_for(lambda: all(map(is_stopped, tasks.iterdir())), "all threads to stop")
+            yield
+        finally:
+            self.child.send_signal(signal.SIGCONT)
+
     # -- what the process costs, from /proc
 
     def descriptors(self):

@@ -3,9 +3,7 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -113,14 +111,8 @@ def test_who_may_not_use_the_socket_is_told(workers, tmp_path):
 
 
 def test_a_worker_that_hangs_is_given_up(worker):
-    worker.child.send_signal(signal.SIGSTOP)
-    tasks = Path(f"/proc/{worker.pid}/task")
-    stopped = lambda: all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir())
-    try:
-        wait_for(stopped, "all threads to stop")
+    with worker.stopped():
         done = command("ctl", "--config", worker.file, "--timeout", "200ms", "status")
-    finally:
-        worker.child.send_signal(signal.SIGCONT)
     assert done.returncode == 124 and "did not answer within" in done.stderr
 
 

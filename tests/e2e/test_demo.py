@@ -1,12 +1,15 @@
 """`ws-worker demo` without anything in front: the five versions, message for message."""
 
+import resource
 import struct
 import threading
+import time
 
 import pytest
 
 from support import wait_for
-from wire import BINARY, CLOSE, CONTINUATION, HYBI, PING, TEXT, VERSIONS, Client, Closed, Refused, exchange, frame
+from wire import (BINARY, CLOSE, CONTINUATION, HYBI, PING, TEXT, VERSIONS, Client, Closed, Refused, Stream, exchange, frame,
+                  handshake)
 
 TEXTS = ["", "a", "こんにちは、世界 😀", "x" * 125, "x" * 126, "あ" * 42 + "x", "x" * 65535, "x" * 65536, "あ" * 300_000,
          "nul \0 inside", "a line\r\n\r\nand another"]
@@ -224,6 +227,41 @@ def test_a_ping_that_nobody_answers_ends_the_socket(workers, version):
     with echo(worker, version) as client:
         assert client.event()[0] == "ping"
         client.stream.rest()  # Perhaps a close frame; then the end.
+
+
+@pytest.mark.parametrize("version", HYBI)
+def test_an_answer_that_came_while_the_worker_was_stopped_is_not_late(workers, version):
+    worker = workers.demo("--heartbeat", "200ms", "--pong-timeout", "700ms")
+    with echo(worker, version) as client:
+        kind, payload = client.event()
+        assert kind == "ping"
+        with worker.stopped():
+            client.raw(frame(10, payload))
+            time.sleep(1)  # The pause itself: longer than a pong may take.
+        client.send("alive")
+        assert client.receive() == "alive"
+
+
+def test_a_crowd_that_spoke_while_the_worker_was_stopped_is_heard_to_the_last(workers):
+    """The kernel tells of so many only in several turns; deadlines come in the first."""
+    crowd = 1300
+    few, many = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (many, many))
+    streams = []
+    try:
+        worker = workers.demo("--threads", "1", "--handshake-timeout", "3s", "--max-handshakes", str(crowd))
+        before = worker.descriptors()
+        streams += [Stream(worker.address) for _ in range(crowd)]
+        wait_for(lambda: worker.descriptors() >= before + crowd, "all to be accepted")
+        with worker.stopped():
+            for stream in streams:
+                stream.write(handshake())
+            time.sleep(3)  # The pause itself: longer than a handshake may take.
+        assert {stream.answer().status for stream in streams} == {101}
+    finally:
+        for stream in streams:
+            stream.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, many))
 
 
 @pytest.mark.parametrize("version", ["hixie-75", "hixie-76"])

@@ -31,6 +31,8 @@ use ws_proto::{Instant, Output};
 const SCRATCH: usize = 256 * 1024;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
+/// A loop that is so late may not have been told yet of what has come: the kernel tells of [`EVENTS`] at once.
+const LATE: Duration = Duration::from_millis(100);
 /// How often the budget is looked at while it stops everybody, and how long one client is stopped at most.
 const STARVED_TICK: Duration = Duration::from_millis(50);
 /// How often the loop sees how late it is, while there are messages; otherwise by the clients' deadlines alone.
@@ -231,10 +233,7 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS);
         let mut has_errands = self.has_errands();
         loop {
-            match self.poll.poll(&mut events, self.patience(has_errands)) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => result?,
-            }
+            self.wait(&mut events, self.patience(has_errands))?;
             self.common.now = self.tick.now();
             if self.coming.is_some()
                 && let Some(reload) = self.coming.take()
@@ -258,6 +257,18 @@ impl Worker {
                 return Ok(());
             }
         }
+    }
+
+    /// Waits for events. A process that was stopped goes on in here, and without any: what came meanwhile is looked for once
+    /// more, before its deadlines are.
+    fn wait(&mut self, events: &mut Events, patience: Option<Duration>) -> io::Result<()> {
+        for patience in [patience, Some(Duration::ZERO)] {
+            match self.poll.poll(events, patience) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+        Ok(())
     }
 
     /// Tells the service manager, by way of what all threads say, that a whole turn is over.
@@ -426,8 +437,12 @@ impl Worker {
     /// Serves those whose deadline may have come.
     #[inline(never)]
     fn serve_due(&mut self) {
+        // A client is listened to before it is called silent.
+        let mut is_late = false;
         if let Some(earliest) = self.timers.poll_timeout() {
-            self.common.counts.lag.add(self.common.now.since(earliest));
+            let lag = self.common.now.since(earliest);
+            is_late = lag >= LATE;
+            self.common.counts.lag.add(lag);
         }
         let mut due = std::mem::take(&mut self.due);
         self.timers.take_due(self.common.now, &mut due);
@@ -436,6 +451,7 @@ impl Worker {
                 && self.timers.disarm(&mut client.armed)
             {
                 client.flags.set(Flags::CALM, false);
+                client.flags.raise(Flags::READABLE, is_late);
                 self.serve(entry);
             }
         }
