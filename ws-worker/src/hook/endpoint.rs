@@ -532,7 +532,7 @@ fn may_forward(name: &str, facts: &Facts<'_>) -> bool {
 }
 
 /// Whether a header is for this connection only, by its lower-case name. [RFC 9110, 7.6.1]
-pub(crate) fn is_hop_by_hop(name: &str) -> bool {
+fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"

@@ -7,7 +7,7 @@ pub(crate) mod typhoonae;
 use crate::command::Broadcast;
 use crate::hook::HookEvent;
 use crate::hook::complaints::Kind;
-use crate::hook::endpoint::{Endpoint, is_hop_by_hop, names};
+use crate::hook::endpoint::{Endpoint, names};
 use crate::hook::fastcgi;
 use crate::hook::http::{Answer, decimal};
 use crate::hook::http_date;
@@ -200,18 +200,16 @@ fn end_to_end(answer: &Answer<'_>, is_switch: bool, complaints: &mut Vec<Complai
     for (name, value) in answer.headers() {
         let lower = name.to_ascii_lowercase();
         // `Status` is CGI's status line.
-        let ours =
-            lower.starts_with("ws-") || lower.starts_with("sec-websocket-") || lower == "status";
+        let ours = lower.starts_with("ws-") || lower == "status";
         let of_the_body = lower == "content-length"
             || (is_switch && (lower.starts_with("content-") || lower == "host"));
-        let of_the_hop = is_hop_by_hop(&lower)
-            || answer.headers().any(|(other, list)| {
-                other.eq_ignore_ascii_case("connection") && names(list, &lower)
-            });
+        let of_the_hop = answer
+            .headers()
+            .any(|(other, list)| other.eq_ignore_ascii_case("connection") && names(list, &lower));
         if ours || of_the_body || of_the_hop {
             continue;
         }
-        if headers.add(name, value).is_err() {
+        if headers.add_end_to_end(name, value).is_err() {
             complaints.push(Complaint {
                 kind: Kind::Header,
                 what: "a header that cannot be passed on",

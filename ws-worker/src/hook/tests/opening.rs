@@ -7,7 +7,7 @@ fn a_yes_opens_the_socket_and_its_greeting_is_heard_first() {
     let mut world = World::new();
     world.connect(1);
     let got = world.serve(
-        "HTTP/1.1 200 OK\r\nWs-Protocol: chat.v1\r\nWs-Join: room\r\nWs-To: self, room\r\nWs-Set-Meta-User: 7\r\nContent-Length: 5\r\nDate: x\r\nSet-Cookie: a=1\r\nContent-Type: text/plain\r\nConnection: keep-alive, X-Hop\r\nX-Hop: y\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nWs-Protocol: chat.v1\r\nWs-Join: room\r\nWs-To: self, room\r\nWs-Set-Meta-User: 7\r\nContent-Length: 5\r\nDate: x\r\nSet-Cookie: a=1\r\nContent-Type: text/plain\r\nConnection: keep-alive, X-Hop\r\nX-Hop: y\r\nSec-WebSocket-Accept: z\r\nWebSocket-Location: ws://a/\r\nHTTP2-Settings: z\r\n\r\nhello",
     );
     assert_eq!(got.header("Ws-Protocols"), Some("chat.v2, chat.v1"));
     assert_eq!(
