@@ -236,7 +236,13 @@ fn is_value_byte(byte: &u8) -> bool {
 /// Returns whether this is `host` or `host:port` in the grammar of URLs, and nothing more: no user, no path, no list.
 /// [RFC 3986, 3.2.2]
 pub(crate) fn is_host(bytes: &[u8]) -> bool {
-    let is_port = |bytes: &[u8]| bytes.len() <= 5 && bytes.iter().all(u8::is_ascii_digit);
+    let is_port = |bytes: &[u8]| {
+        let digits = bytes.iter().try_fold(0, |port: u16, byte| {
+            let digit = u16::from(byte.wrapping_sub(b'0'));
+            (digit < 10).then(|| port.checked_mul(10)?.checked_add(digit))?
+        });
+        bytes.len() <= 5 && digits.is_some()
+    };
     if let Some(literal) = bytes.strip_prefix(b"[") {
         let Some(end) = literal.iter().position(|&byte| byte == b']') else {
             return false;
@@ -342,6 +348,9 @@ mod tests {
             "[::ffff:1.2.3.4]:443",
             "xn--bcher-kva.example",
             "a:",
+            "a:0",
+            "a:65535",
+            "[::1]:00443",
         ] {
             assert!(is_host(host.as_bytes()), "{host}");
         }
@@ -355,6 +364,10 @@ mod tests {
             "a:b",
             "a:80:80",
             "a:123456",
+            "a:65536",
+            "a:99999",
+            "a:+80",
+            "[::1]:65536",
             "[::1",
             "[]",
             "[::1]x",

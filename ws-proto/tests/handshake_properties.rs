@@ -21,7 +21,7 @@ fn nonces() -> impl Strategy<Value = Nonce> {
 fn options() -> impl Strategy<Value = ClientOptions> {
     (
         versions(),
-        "[a-z0-9.-]{1,20}(:[0-9]{1,5})?",
+        "[a-z0-9.-]{1,20}(:[0-9]{1,4})?",
         "/[!-\"$-~]{0,40}",
         proptest::option::of("[!-~]([ -~]{0,20}[!-~])?"),
         vec("[a-zA-Z0-9!.*_-]{1,10}", 0..4),
