@@ -98,7 +98,7 @@ pub enum HeadError {
     Body,
     /// More subprotocols than `max_subprotocols`, or something that is no token.
     Subprotocols,
-    /// The request target is no path: a fragment, or an absolute form.
+    /// The request target is neither a path nor an `http` or `https` URL with one, or it has a fragment.
     Target,
 }
 

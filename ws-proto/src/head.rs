@@ -405,10 +405,7 @@ impl RequestLayout {
             if parsed.version != Some(1) {
                 return Err(HeadError::HttpVersion);
             }
-            let target = parsed.path.unwrap_or_default();
-            if !is_target(target) {
-                return Err(HeadError::Target);
-            }
+            let (authority, target) = target(parsed.path.unwrap_or_default())?;
             let fields = fields(bytes, parsed.headers)?;
             let head = Fields {
                 bytes,
@@ -417,6 +414,7 @@ impl RequestLayout {
             let host = head
                 .single("host")?
                 .filter(|host| is_host(host))
+                .filter(|host| authority.is_none_or(|named| named.eq_ignore_ascii_case(host)))
                 .ok_or(HeadError::Host)?;
             Ok(Self {
                 method: Span::find(bytes, parsed.method.unwrap_or_default().as_bytes())?,
@@ -516,12 +514,23 @@ fn names_http_version(bytes: &[u8]) -> bool {
     words.nth(2).is_some_and(|word| word.starts_with(b"HTTP/")) && words.next().is_none()
 }
 
-/// Returns whether a target is in origin form: a path and perhaps a query. [RFC 9112, 3.2.1]
-fn is_target(target: &str) -> bool {
-    target.starts_with('/')
-        && !target
-            .chars()
-            .any(|character| character == '#' || character.is_control())
+/// Splits a target: the host, if it is an absolute URL, and path and query. The URL's host stands in `Host` too, or somebody in
+/// between believes in another than we do. [RFC 6455, 4.2.1, 1] [RFC 9112, 3.2.1] [RFC 9112, 3.2.2]
+fn target(text: &str) -> Result<(Option<&[u8]>, &str), HeadError> {
+    let is_bad = |character: char| character == '#' || character.is_control();
+    if text.contains(is_bad) {
+        return Err(HeadError::Target);
+    }
+    if text.starts_with('/') {
+        return Ok((None, text));
+    }
+    let (scheme, rest) = text.split_once("://").ok_or(HeadError::Target)?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(HeadError::Target);
+    }
+    let path = rest.find('/').ok_or(HeadError::Target)?;
+    let (authority, path) = rest.split_at(path);
+    Ok((Some(authority.as_bytes()), path))
 }
 
 #[cfg(test)]

@@ -377,7 +377,19 @@ fn check_head(request: &ws_proto::Request<'_>, bytes: &[u8], limits: &HeadLimits
     let headers: Vec<(&str, &[u8])> = request.headers().collect();
     let head = Head::parse(bytes).expect("what is taken is a whole head");
     assert!(head.body.is_empty() && bytes.len() <= limits.max_head);
-    assert_eq!(head.first, format!("GET {} HTTP/1.1", request.target()));
+    let asked = head.first.strip_prefix("GET ").expect("only GET is taken");
+    let asked = asked.strip_suffix(" HTTP/1.1").expect("and only HTTP/1.1");
+    let host = request.host().to_ascii_lowercase();
+    let forms = ["", "http://", "https://"].map(|scheme| match scheme {
+        "" => request.target().to_owned(),
+        _ => format!("{scheme}{host}{}", request.target()),
+    });
+    // Scheme and host in any case; the target as it came.
+    assert!(request.target().starts_with('/') && asked.ends_with(request.target()));
+    assert!(
+        forms.iter().any(|form| form.eq_ignore_ascii_case(asked)),
+        "{asked}"
+    );
     let names = headers.iter().map(|(name, _)| name.to_ascii_lowercase());
     assert!(
         head.lines
