@@ -46,6 +46,8 @@ fn page() -> Vec<u8> {
 
 fn describe(command: &Command, page: &mut Vec<u8>) {
     let name = command.get_name();
+    // A page has room for what the short help leaves out; clap_mangen would name such a flag and say nothing of it.
+    let command = &command.clone().mut_args(|arg| arg.hide_short_help(false));
     let mut head = Roff::new();
     head.control("SH", [format!("ws-worker {name}").to_uppercase().as_str()]);
     head.to_writer(page).unwrap();
@@ -95,6 +97,22 @@ fn the_page_of_the_program_has_every_command() {
         assert!(text.contains(&heading), "{heading}");
     }
     compare("man/ws-worker.8", &page);
+}
+
+#[test]
+fn every_flag_is_followed_by_what_it_does() {
+    let page = String::from_utf8(page()).unwrap();
+    let mut lines = page.lines();
+    let mut flags = 0;
+    while let Some(line) = lines.next() {
+        if line == ".TP" {
+            let flag = lines.next().unwrap();
+            let words = lines.next().unwrap_or_default();
+            assert!(!words.is_empty() && !words.starts_with('.'), "{flag}");
+            flags += 1;
+        }
+    }
+    assert!(flags > 100, "{flags}");
 }
 
 #[test]
