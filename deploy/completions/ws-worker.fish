@@ -40,46 +40,46 @@ complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "check" -d 'Read
 complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "ctl" -d 'Tell a running worker: status, list, send, broadcast, close, drain, reload'
 complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "connect" -d 'Connect as a client of any version: lines out, messages in'
 complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l listen -d 'Where clients come in: 127.0.0.1:9000, unix:/path, systemd:NAME, fd:0 [default: 127.0.0.1:9000]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l listen -d 'Where clients connect: 127.0.0.1:9000, unix:/path, systemd:NAME, fd:0 [default: 127.0.0.1:9000]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l control -d 'Where the control API listens; on TCP it needs --token-file' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l token-file -d 'File with the token that the control API asks for' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l threads -d 'Loops, one a thread [default: one a processor]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l threads -d 'Threads, each with a loop of its own [default: one a processor]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l worker -d 'The name apps see as Ws-Worker [default: the host\'s name]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l trusted-proxies -d 'Addresses and networks whose forwarding headers are believed; unix sockets always are [default: none]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l allowed-origins -d 'Origins that may come in: https://www.example.org, https://*.example.org, null, absent [default: the app decides]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l versions -d 'Protocol versions that are on [default: 75,76,7,8,13]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l handshake-timeout -d 'From accept until open [default: 10s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l heartbeat -d 'Ping when nothing came for so long, or off [default: 25s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l pong-timeout -d 'Without any byte for so long after a ping: dropped [default: 20s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l idle-timeout -d 'Without a message for so long: closed with 1001 [default: off]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l heartbeat-text -d 'A text from clients that is swallowed; { receive = "…", answer = "…" } answers it [default: off]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l close-timeout -d 'The closing handshake may take so long [default: 5s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l stall-timeout -d 'Unsent bytes and no progress for so long: dropped [default: 30s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l drain -d 'After SIGTERM: time to close all sockets [default: 20s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-head -d 'A handshake\'s request line and headers [default: 16KiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-headers -d 'Headers of a handshake [default: 100]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-subprotocols -d 'Subprotocols that a handshake offers [default: 32]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-message -d 'A message, whole or put together [default: 1MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-fragments -d 'Fragments of a message [default: 16384]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-empty-fragments -d 'Empty fragments of a message [default: 256]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-control-frames -d 'Control frames inside a fragmented message [default: 1024]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-length-digits -d 'Digits of a length in 75 and 76 [default: 9]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-output -d 'Bytes queued for a socket [default: 1MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l queue-messages -d 'Messages that a socket queues for the app, then it is not read [default: 64]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l queue-bytes -d 'Bytes that a socket queues for the app, then it is not read [default: 1MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-hook-answer -d 'An app\'s answer to a hook [default: 1MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-groups -d 'Groups that a socket is in [default: 64]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-group-name -d 'A group\'s name [default: 128B]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-meta -d 'What an app stores for a socket [default: 8KiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l trusted-proxies -d 'Addresses and networks of proxies whose forwarding headers are believed; peers on unix sockets always are [default: none]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l allowed-origins -d 'Origins that may connect: https://www.example.org, https://*.example.org, null, absent [default: the app decides]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l versions -d 'Protocol versions that are spoken [default: 75,76,7,8,13]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l handshake-timeout -d 'Time from accept until the socket is open [default: 10s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l heartbeat -d 'Ping a client after so long without a byte from it, or off [default: 25s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l pong-timeout -d 'Drop a client that sends no byte for so long after a ping [default: 20s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l idle-timeout -d 'Close a socket with 1001 after so long without a message from it, or off [default: off]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l heartbeat-text -d 'A text from clients that never reaches the app; { receive = "…", answer = "…" } answers it [default: off]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l close-timeout -d 'Time for the closing handshake, then the socket is dropped [default: 5s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l stall-timeout -d 'Drop a client that for so long takes nothing of what waits for it [default: 30s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l drain -d 'Time to close all sockets after SIGTERM [default: 20s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-head -d 'Size of a handshake\'s request line and headers [default: 16KiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-headers -d 'Number of headers in a handshake [default: 100]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-subprotocols -d 'Number of subprotocols that a handshake offers [default: 32]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-message -d 'Size of a message, all its fragments together [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-fragments -d 'Number of fragments of a message [default: 16384]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-empty-fragments -d 'Number of empty fragments of a message [default: 256]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-control-frames -d 'Number of control frames between the fragments of a message [default: 1024]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-length-digits -d 'Number of digits of a length in 75 and 76 [default: 9]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-output -d 'Bytes that may wait for one client [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l queue-messages -d 'Messages of one socket that may wait for the app; then the socket is not read [default: 64]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l queue-bytes -d 'Bytes of one socket that may wait for the app; then the socket is not read [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-hook-answer -d 'Size of an app\'s answer to a hook [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-groups -d 'Number of groups that one socket may be in [default: 64]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-group-name -d 'Length of a group\'s name [default: 128B]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-meta -d 'Size of what an app stores for one socket [default: 8KiB]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-connections -d 'Sockets in any state [default: 65536, or what the descriptor limit leaves]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-handshakes -d 'Handshakes in flight [default: 1024]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-per-peer -d 'Sockets of one peer address [default: off]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l memory -d 'All buffers of all sockets together [default: 256MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-control-body -d 'A control request\'s body [default: 16MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate -d 'Compression, where a client offers it [default: true]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate-min -d 'Smaller messages are not compressed [default: 128B]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate-takeover -d 'Whether a socket\'s messages are remembered to compress the next ones [default: false]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate-memory -d 'What is remembered of all sockets together [default: 64MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-handshakes -d 'Handshakes in flight at the same time [default: 1024]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-per-peer -d 'Sockets from one peer address, or off; the peer is the proxy unless it is trusted [default: off]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l memory -d 'Size of all buffers of all sockets together [default: 256MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l max-control-body -d 'Size of a control request\'s body [default: 16MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate -d 'Compress (permessage-deflate) where a client offers it [default: true]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate-min -d 'Messages smaller than this are not compressed [default: 128B]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate-takeover -d 'Remember the last messages of each socket to compress the next ones better [default: false]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate-memory -d 'Memory for what is remembered so, of all sockets together [default: 64MiB]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely' -r -f -a "error\t''
 warn\t''
 info\t''
@@ -91,60 +91,60 @@ journal\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l config -d 'The configuration [default: /etc/ws-worker/ws-worker.toml, unless there is --app]' -r -F
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l app -d 'Where hooks go: http://HOST:PORT/PATH, https://HOST/PATH, http+unix:///SOCKET:/PATH, fcgi://HOST:PORT/SCRIPT, fcgi+unix:///SOCKET:/SCRIPT' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l listen -d 'Where clients come in: 127.0.0.1:9000, unix:/path, systemd:NAME, fd:0 [default: 127.0.0.1:9000]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l listen -d 'Where clients connect: 127.0.0.1:9000, unix:/path, systemd:NAME, fd:0 [default: 127.0.0.1:9000]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l control -d 'Where the control API listens; on TCP it needs --token-file' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l token-file -d 'File with the token that the control API asks for' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l threads -d 'Loops, one a thread [default: one a processor]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l threads -d 'Threads, each with a loop of its own [default: one a processor]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l worker -d 'The name apps see as Ws-Worker [default: the host\'s name]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l trusted-proxies -d 'Addresses and networks whose forwarding headers are believed; unix sockets always are [default: none]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l allowed-origins -d 'Origins that may come in: https://www.example.org, https://*.example.org, null, absent [default: the app decides]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l versions -d 'Protocol versions that are on [default: 75,76,7,8,13]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l trusted-proxies -d 'Addresses and networks of proxies whose forwarding headers are believed; peers on unix sockets always are [default: none]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l allowed-origins -d 'Origins that may connect: https://www.example.org, https://*.example.org, null, absent [default: the app decides]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l versions -d 'Protocol versions that are spoken [default: 75,76,7,8,13]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l dialect -d 'How hooks look to the app: "plain", or "typhoonae" as in 2010 [default: plain]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l secret-file -d 'File with the key that signs hooks; two while one replaces the other [default: none]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l ca-file -d 'https: file with the certificates of authorities (PEM) that are believed instead of the system\'s [default: the system\'s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l concurrency -d 'Hooks in flight to an app [default: 32, over FastCGI 4]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l hook-timeout -d 'One attempt of a hook may take so long [default: 30s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l give-up -d 'A message is repeated for so long, then its socket is closed with 1013 [default: 60s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l retry -d 'What is repeated: hooks whose outcome is "unknown", or only those surely "unsent" [default: unknown]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l answer-to -d 'plain: whom an answer to a message is for that has a body and no Ws-To: self, all, groups [default: nobody]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l forward-headers -d 'Headers of the handshake that every hook carries [default: Cookie,Authorization,User-Agent,Accept-Language,X-Request-Id,traceparent]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l started -d 'Whether the app is told of every start [default: false]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l secret-file -d 'File with the key that signs hooks; two files while one key replaces the other [default: none]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l ca-file -d 'https: PEM file with the certificate authorities to trust instead of the system\'s [default: the system\'s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l concurrency -d 'Hooks to one app in flight at the same time, in the whole process [default: 32, over FastCGI 4]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l hook-timeout -d 'Time for one attempt at a hook [default: 30s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l give-up -d 'How long a message is repeated before its socket is closed with 1013 [default: 60s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l retry -d '"unknown" repeats hooks whose outcome is unknown (at least once), "unsent" only those that surely did not arrive (at most once) [default: unknown]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l answer-to -d 'plain: who hears the answer to a message if it has no Ws-To: self, all, groups [default: nobody]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l forward-headers -d 'Headers of the client\'s handshake that every hook carries [default: Cookie,Authorization,User-Agent,Accept-Language,X-Request-Id,traceparent]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l started -d 'Tell the app about every start of the worker [default: false]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l server-name -d 'typhoonae: the scope of its broadcast; FastCGI: SERVER_NAME' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l keep -d 'FastCGI: keep connections, which pins a child of php-fpm each [default: false]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l docroot -d 'FastCGI: a folder; /foo/bar is its file foo/bar_wsh.php [default: none]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l docroot-suffix -d 'FastCGI: what such a file\'s name ends with [default: _wsh.php]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l handshake-timeout -d 'From accept until open [default: 10s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l heartbeat -d 'Ping when nothing came for so long, or off [default: 25s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l pong-timeout -d 'Without any byte for so long after a ping: dropped [default: 20s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l idle-timeout -d 'Without a message for so long: closed with 1001 [default: off]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l heartbeat-text -d 'A text from clients that is swallowed; { receive = "…", answer = "…" } answers it [default: off]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l close-timeout -d 'The closing handshake may take so long [default: 5s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l stall-timeout -d 'Unsent bytes and no progress for so long: dropped [default: 30s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l drain -d 'After SIGTERM: time to close all sockets [default: 20s]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-head -d 'A handshake\'s request line and headers [default: 16KiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-headers -d 'Headers of a handshake [default: 100]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-subprotocols -d 'Subprotocols that a handshake offers [default: 32]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-message -d 'A message, whole or put together [default: 1MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-fragments -d 'Fragments of a message [default: 16384]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-empty-fragments -d 'Empty fragments of a message [default: 256]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-control-frames -d 'Control frames inside a fragmented message [default: 1024]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-length-digits -d 'Digits of a length in 75 and 76 [default: 9]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-output -d 'Bytes queued for a socket [default: 1MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l queue-messages -d 'Messages that a socket queues for the app, then it is not read [default: 64]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l queue-bytes -d 'Bytes that a socket queues for the app, then it is not read [default: 1MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-hook-answer -d 'An app\'s answer to a hook [default: 1MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-groups -d 'Groups that a socket is in [default: 64]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-group-name -d 'A group\'s name [default: 128B]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-meta -d 'What an app stores for a socket [default: 8KiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l keep -d 'FastCGI: keep connections open between hooks; each occupies a child of php-fpm [default: false]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l docroot -d 'FastCGI: a folder with a script for each path; /foo/bar is its file foo/bar_wsh.php [default: none]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l docroot-suffix -d 'FastCGI: the end of these scripts\' names [default: _wsh.php]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l handshake-timeout -d 'Time from accept until the socket is open [default: 10s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l heartbeat -d 'Ping a client after so long without a byte from it, or off [default: 25s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l pong-timeout -d 'Drop a client that sends no byte for so long after a ping [default: 20s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l idle-timeout -d 'Close a socket with 1001 after so long without a message from it, or off [default: off]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l heartbeat-text -d 'A text from clients that never reaches the app; { receive = "…", answer = "…" } answers it [default: off]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l close-timeout -d 'Time for the closing handshake, then the socket is dropped [default: 5s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l stall-timeout -d 'Drop a client that for so long takes nothing of what waits for it [default: 30s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l drain -d 'Time to close all sockets after SIGTERM [default: 20s]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-head -d 'Size of a handshake\'s request line and headers [default: 16KiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-headers -d 'Number of headers in a handshake [default: 100]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-subprotocols -d 'Number of subprotocols that a handshake offers [default: 32]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-message -d 'Size of a message, all its fragments together [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-fragments -d 'Number of fragments of a message [default: 16384]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-empty-fragments -d 'Number of empty fragments of a message [default: 256]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-control-frames -d 'Number of control frames between the fragments of a message [default: 1024]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-length-digits -d 'Number of digits of a length in 75 and 76 [default: 9]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-output -d 'Bytes that may wait for one client [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l queue-messages -d 'Messages of one socket that may wait for the app; then the socket is not read [default: 64]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l queue-bytes -d 'Bytes of one socket that may wait for the app; then the socket is not read [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-hook-answer -d 'Size of an app\'s answer to a hook [default: 1MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-groups -d 'Number of groups that one socket may be in [default: 64]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-group-name -d 'Length of a group\'s name [default: 128B]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-meta -d 'Size of what an app stores for one socket [default: 8KiB]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-connections -d 'Sockets in any state [default: 65536, or what the descriptor limit leaves]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-handshakes -d 'Handshakes in flight [default: 1024]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-per-peer -d 'Sockets of one peer address [default: off]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l memory -d 'All buffers of all sockets together [default: 256MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-control-body -d 'A control request\'s body [default: 16MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate -d 'Compression, where a client offers it [default: true]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate-min -d 'Smaller messages are not compressed [default: 128B]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate-takeover -d 'Whether a socket\'s messages are remembered to compress the next ones [default: false]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate-memory -d 'What is remembered of all sockets together [default: 64MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-handshakes -d 'Handshakes in flight at the same time [default: 1024]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-per-peer -d 'Sockets from one peer address, or off; the peer is the proxy unless it is trusted [default: off]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l memory -d 'Size of all buffers of all sockets together [default: 256MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l max-control-body -d 'Size of a control request\'s body [default: 16MiB]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate -d 'Compress (permessage-deflate) where a client offers it [default: true]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate-min -d 'Messages smaller than this are not compressed [default: 128B]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate-takeover -d 'Remember the last messages of each socket to compress the next ones better [default: false]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate-memory -d 'Memory for what is remembered so, of all sockets together [default: 64MiB]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely' -r -f -a "error\t''
 warn\t''
 info\t''
