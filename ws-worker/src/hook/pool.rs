@@ -360,6 +360,7 @@ impl Pool {
             self.trim(app);
         }
         self.charge();
+        self.count_queues();
     }
 
     /// Tells the process how many bytes are held.
@@ -372,6 +373,10 @@ impl Pool {
             memory.subtract(self.charged - held);
         }
         self.charged = held;
+    }
+
+    /// Counts what waits for each app: once a turn, since there may be many apps.
+    fn count_queues(&self) {
         for (app, waiting) in self.members.waiting.iter().enumerate() {
             let counts = self.counts.app(app);
             counts.queued.set(waiting.messages as u64);
