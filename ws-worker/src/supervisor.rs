@@ -345,31 +345,8 @@ fn start(
         inboxes.push((inbox, Spare::new()));
     }
     let passed = Passed::from_environment().map_err(StartError::Inherited)?;
-    let mut addresses = Vec::new();
-    let mut acceptors: Vec<Vec<Acceptor>> = (0..threads).map(|_| Vec::new()).collect();
-    for listener in &config.listeners {
-        let all = bind_all(&listener.address, threads, &passed)?;
-        admit_everybody(&listener.address).map_err(|error| StartError::Listen {
-            address: listener.address.to_string(),
-            error,
-        })?;
-        for bound in all {
-            if let Some(first) = bound.first() {
-                let local = first.local_address();
-                if let Some(Address::Tcp(address)) = local {
-                    addresses.push(address);
-                }
-                crate::log::listening(&config, local.as_ref().unwrap_or(&listener.address));
-            }
-            for (bound, acceptors) in bound.into_iter().zip(&mut acceptors) {
-                acceptors.push(Acceptor::new(
-                    bound.into_listening(),
-                    listener.proxy_protocol,
-                ));
-            }
-        }
-    }
-    let control = match &config.control {
+    let (acceptors, addresses) = bind_listeners(&config, threads, &passed)?;
+    let mut control = match &config.control {
         Some(control) => Some(bind_control(&control.address, &passed)?),
         None => None,
     };
@@ -389,7 +366,6 @@ fn start(
     let reloader = Reloader::new(source, &process, Arc::clone(&permits));
     // Just made: nobody has set it.
     let _ = process.reloader.set(reloader);
-    let mut control = control;
     let mut handles = Vec::with_capacity(usize::from(threads));
     for (thread, ((poll, (inbox, spare)), acceptors)) in
         polls.into_iter().zip(inboxes).zip(acceptors).enumerate()
@@ -480,6 +456,39 @@ fn raise_descriptor_limit() {
     ) {
         tracing::debug!(%error, "the descriptor limit stays as it was");
     }
+}
+
+/// Binds where clients come in. Returns what each thread accepts from, and the TCP addresses in the order of the configuration.
+fn bind_listeners(
+    config: &Config,
+    threads: u8,
+    passed: &Passed,
+) -> Result<(Vec<Vec<Acceptor>>, Vec<SocketAddr>), StartError> {
+    let mut addresses = Vec::new();
+    let mut acceptors: Vec<Vec<Acceptor>> = (0..threads).map(|_| Vec::new()).collect();
+    for listener in &config.listeners {
+        let all = bind_all(&listener.address, threads, passed)?;
+        admit_everybody(&listener.address).map_err(|error| StartError::Listen {
+            address: listener.address.to_string(),
+            error,
+        })?;
+        for bound in all {
+            if let Some(first) = bound.first() {
+                let local = first.local_address();
+                if let Some(Address::Tcp(address)) = local {
+                    addresses.push(address);
+                }
+                crate::log::listening(config, local.as_ref().unwrap_or(&listener.address));
+            }
+            for (bound, acceptors) in bound.into_iter().zip(&mut acceptors) {
+                acceptors.push(Acceptor::new(
+                    bound.into_listening(),
+                    listener.proxy_protocol,
+                ));
+            }
+        }
+    }
+    Ok((acceptors, addresses))
 }
 
 /// Binds an address, for each thread; a name may stand for more than one socket.

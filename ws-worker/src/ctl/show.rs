@@ -114,63 +114,72 @@ fn status(answer: &Value) -> String {
         of(&["loop_lag", "p50_ms"]),
         of(&["loop_lag", "p99_ms"]),
     );
+    let tables = [routes(answer), apps(answer), last(answer)];
+    for rows in tables.iter().filter(|rows| rows.len() > 1) {
+        let _ = write!(out, "\n{}", table(rows));
+    }
+    out
+}
+
+fn routes(answer: &Value) -> Vec<Vec<String>> {
     let versions = Version::ALL.map(Version::name);
-    let mut rows = vec![row(&["route"])];
-    rows.iter_mut()
-        .for_each(|head| head.extend(versions.map(str::to_owned)));
+    let mut head = row(&["route"]);
+    head.extend(row(&versions));
+    let mut rows = vec![head];
     for route in items(answer, "routes") {
         let mut cells = vec![text(route, &["path"])];
         cells.extend(versions.map(|version| number(route, &["sockets", version]).to_string()));
         rows.push(cells);
     }
-    let _ = write!(out, "\n{}", table(&rows));
-    if !items(answer, "apps").is_empty() {
-        let mut rows = vec![row(&[
-            "app",
-            "p50 ms",
-            "p99 ms",
-            "in flight",
-            "queued",
-            "retries",
-            "breaker",
-        ])];
-        for app in items(answer, "apps") {
-            let is_open = at(app, &["breaker_open"]) == Some(&Value::Bool(true));
-            rows.push(vec![
-                text(app, &["app"]),
-                text(app, &["duration", "p50_ms"]),
-                text(app, &["duration", "p99_ms"]),
-                format!(
-                    "{} of {}",
-                    text(app, &["in_flight", "now"]),
-                    text(app, &["in_flight", "limit"])
-                ),
-                text(app, &["queued_messages"]),
-                text(app, &["retries"]),
-                if is_open { "open" } else { "closed" }.to_owned(),
-            ]);
-        }
-        let _ = write!(out, "\n{}", table(&rows));
+    rows
+}
+
+fn apps(answer: &Value) -> Vec<Vec<String>> {
+    let mut rows = vec![row(&[
+        "app",
+        "p50 ms",
+        "p99 ms",
+        "in flight",
+        "queued",
+        "retries",
+        "breaker",
+    ])];
+    for app in items(answer, "apps") {
+        let is_open = at(app, &["breaker_open"]) == Some(&Value::Bool(true));
+        rows.push(vec![
+            text(app, &["app"]),
+            text(app, &["duration", "p50_ms"]),
+            text(app, &["duration", "p99_ms"]),
+            format!(
+                "{} of {}",
+                text(app, &["in_flight", "now"]),
+                text(app, &["in_flight", "limit"])
+            ),
+            text(app, &["queued_messages"]),
+            text(app, &["retries"]),
+            if is_open { "open" } else { "closed" }.to_owned(),
+        ]);
     }
-    if !items(answer, "last").is_empty() {
-        let mut rows = vec![row(&[
-            "closed", "code", "by", "version", "client", "path", "reason",
-        ])];
-        for last in items(answer, "last").iter().take(10) {
-            let ago = number(answer, &["now"]).saturating_sub(number(last, &["at"]));
-            rows.push(vec![
-                format!("{ago} s ago"),
-                text(last, &["code"]),
-                text(last, &["by"]),
-                text(last, &["version"]),
-                text(last, &["peer"]),
-                text(last, &["path"]),
-                text(last, &["reason"]),
-            ]);
-        }
-        let _ = write!(out, "\n{}", table(&rows));
+    rows
+}
+
+fn last(answer: &Value) -> Vec<Vec<String>> {
+    let mut rows = vec![row(&[
+        "closed", "code", "by", "version", "client", "path", "reason",
+    ])];
+    for last in items(answer, "last").iter().take(10) {
+        let ago = number(answer, &["now"]).saturating_sub(number(last, &["at"]));
+        rows.push(vec![
+            format!("{ago} s ago"),
+            text(last, &["code"]),
+            text(last, &["by"]),
+            text(last, &["version"]),
+            text(last, &["peer"]),
+            text(last, &["path"]),
+            text(last, &["reason"]),
+        ]);
     }
-    out
+    rows
 }
 
 fn list(answer: &Value) -> String {

@@ -20,7 +20,10 @@ pub(crate) fn render(process: &Process) -> String {
     let mut text = Text::default();
     sockets(&mut text, process);
     messages(&mut text, process);
-    hooks(&mut text, process);
+    let apps = apps(process);
+    hooks(&mut text, &apps);
+    breakers(&mut text, process, &apps);
+    owed(&mut text, process);
     worker(&mut text, process);
     figures(&mut text, process);
     text.into_string()
@@ -141,14 +144,12 @@ fn messages(text: &mut Text, process: &Process) {
     );
 }
 
-fn hooks(text: &mut Text, process: &Process) {
-    let counters = &process.counters;
-    let apps = apps(process);
+fn hooks(text: &mut Text, apps: &[NamedApp]) {
     text.histogram(
         "ws_worker_hook_duration_seconds",
         "From the beginning of an attempt at a hook to its end, connecting included.",
         |family| {
-            for (app, _, sums) in &apps {
+            for (app, _, sums) in apps {
                 family.spread(&[("app", app)], &sums.durations);
             }
         },
@@ -157,7 +158,7 @@ fn hooks(text: &mut Text, process: &Process) {
         "ws_worker_hook_attempts_total",
         "Attempts at hooks.",
         |family| {
-            for (app, _, sums) in &apps {
+            for (app, _, sums) in apps {
                 for (event, results) in EVENTS.iter().zip(sums.results) {
                     for (result, count) in HookResult::ALL.iter().zip(results) {
                         let labels = [
@@ -175,32 +176,14 @@ fn hooks(text: &mut Text, process: &Process) {
         "ws_worker_hook_retries_total",
         "Attempts at hooks after the first.",
         |family| {
-            for (app, _, sums) in &apps {
+            for (app, _, sums) in apps {
                 family.sample(&[("app", app)], sums.retries);
-            }
-        },
-    );
-    text.counter(
-        "ws_worker_hook_breaker_opened_total",
-        "Times that an app had failed so often in a row that it was spared new handshakes.",
-        |family| {
-            for (app, _, sums) in &apps {
-                family.sample(&[("app", app)], sums.outages);
-            }
-        },
-    );
-    text.counter(
-        "ws_worker_hook_breaker_refused_total",
-        "Handshakes refused without asking the app.",
-        |family| {
-            for (app, _, sums) in &apps {
-                family.sample(&[("app", app)], sums.spared);
             }
         },
     );
     let mut by_app = |name: &str, help: &str, of: fn(&Hooks, &AppSums) -> u64| {
         text.gauge(name, help, |family| {
-            for (app, hooks, sums) in &apps {
+            for (app, hooks, sums) in apps {
                 family.sample(&[("app", app)], of(hooks, sums));
             }
         });
@@ -225,17 +208,42 @@ fn hooks(text: &mut Text, process: &Process) {
         "Payloads of these messages.",
         |_, sums| sums.queued_bytes,
     );
+}
+
+fn breakers(text: &mut Text, process: &Process, apps: &[NamedApp]) {
     text.gauge(
         "ws_worker_hook_breaker_open",
         "1 while new handshakes are refused without asking the app.",
         |family| {
-            for (app, hooks, _) in &apps {
+            for (app, hooks, _) in apps {
                 let breaker = process.breakers.get(hooks.app);
                 let is_open = breaker.is_some_and(|breaker| breaker.is_open());
                 family.sample(&[("app", app)], u8::from(is_open));
             }
         },
     );
+    text.counter(
+        "ws_worker_hook_breaker_opened_total",
+        "Times that an app had failed so often in a row that it was spared new handshakes.",
+        |family| {
+            for (app, _, sums) in apps {
+                family.sample(&[("app", app)], sums.outages);
+            }
+        },
+    );
+    text.counter(
+        "ws_worker_hook_breaker_refused_total",
+        "Handshakes refused without asking the app.",
+        |family| {
+            for (app, _, sums) in apps {
+                family.sample(&[("app", app)], sums.spared);
+            }
+        },
+    );
+}
+
+fn owed(text: &mut Text, process: &Process) {
+    let counters = &process.counters;
     text.counter(
         "ws_worker_messages_undelivered_total",
         "Messages from clients that no app answered.",
@@ -352,8 +360,11 @@ pub(crate) fn routes(process: &Process) -> Vec<(&str, RouteSums)> {
     routes
 }
 
+/// An app's name, what its routes say of it, and what is counted of it.
+type NamedApp = (String, Arc<Hooks>, AppSums);
+
 /// Returns what is counted of each app, under its name; of one whose routes are gone, as long as something is owed to it.
-pub(crate) fn apps(process: &Process) -> Vec<(String, Arc<Hooks>, AppSums)> {
+pub(crate) fn apps(process: &Process) -> Vec<NamedApp> {
     named_apps(&process.config)
         .into_iter()
         .map(|(name, hooks)| {
