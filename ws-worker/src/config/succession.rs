@@ -298,7 +298,7 @@ mod tests {
             "at once, or with the next hook",
             Reload::Now,
             ", `token_file` of `[control]`",
-        ) + &row("for sockets that come", Reload::NewSockets, "")
+        ) + &row("for new sockets", Reload::NewSockets, "")
             + &row(
                 "at the next start",
                 Reload::Restart,
