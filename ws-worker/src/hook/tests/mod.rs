@@ -14,6 +14,7 @@ mod reloading;
 pub(in crate::hook) mod simulation;
 mod sparing;
 
+use super::backoff::Random;
 use super::testing::{endpoint_with, facts, hooks, id, process, route};
 use super::*;
 use crate::command::{Action, LateDecision, RouteId};
@@ -221,7 +222,9 @@ impl World {
         (0..)
             .zip(polls.into_iter().zip(inboxes))
             .map(|(thread, (poll, inbox))| {
-                let pool = Pool::new(Arc::clone(process), Arc::clone(permits), thread);
+                let mut pool = Pool::new(Arc::clone(process), Arc::clone(permits), thread);
+                // The same pauses in every run: one that chance makes nothing would change who comes first.
+                pool.random = Random::new(u64::from(thread));
                 let pool = Rc::new(RefCell::new(pool));
                 Self {
                     poll,
