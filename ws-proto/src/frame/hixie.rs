@@ -338,6 +338,28 @@ mod tests {
     }
 
     #[test]
+    fn every_byte_that_is_no_text_counts_as_discarded() {
+        // A type, a byte up to its end, a digit of a length, what a length promises.
+        for (bytes, room) in [
+            (&b"\x01"[..], 0),
+            (b"\x01a", 1),
+            (b"\x80\x00", 1),
+            (b"\x80\x03", 4),
+        ] {
+            let mut decoder = Decoder::new(false);
+            decoder.discarded = 16 * 1024 * 1024 - room;
+            assert_eq!(
+                read(&mut decoder, bytes),
+                Err(ProtocolError::TooManyFrames),
+                "{bytes:x?}"
+            );
+            let mut decoder = Decoder::new(false);
+            decoder.discarded = 16 * 1024 * 1024 - room - 1;
+            assert_eq!(read(&mut decoder, bytes).as_deref(), Ok(""), "{bytes:x?}");
+        }
+    }
+
+    #[test]
     #[cfg_attr(miri, ignore = "32 MiB, a byte at a time")]
     fn discarding_has_an_end_that_a_message_moves() {
         let mut decoder = Decoder::new(true);
