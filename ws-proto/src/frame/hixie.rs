@@ -360,11 +360,13 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "32 MiB, a byte at a time")]
     fn discarding_has_an_end_that_a_message_moves() {
         let mut decoder = Decoder::new(true);
-        let chunk = [0x41; 1024 * 1024];
+        // 32 MiB a byte at a time would take Miri hours: there most of them only count as discarded.
+        let chunk = alloc::vec![0x41; if cfg!(miri) { 64 } else { 1024 * 1024 }];
+        let counted = 16 * (1024 * 1024 - chunk.len() as u64);
         assert!(read(&mut decoder, b"\x01").is_ok());
+        decoder.discarded += counted;
         for _ in 0..15 {
             assert!(read(&mut decoder, &chunk).is_ok());
         }
@@ -372,6 +374,7 @@ mod tests {
             read(&mut decoder, b"\xff\x00a\xff\x01").as_deref(),
             Ok("a|")
         );
+        decoder.discarded += counted;
         for _ in 0..15 {
             assert!(read(&mut decoder, &chunk).is_ok());
         }
