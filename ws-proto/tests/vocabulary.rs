@@ -67,6 +67,7 @@ fn every_fault_has_words_of_its_own() {
     check_words(&[
         SendError::Closed,
         SendError::NoBinary,
+        SendError::NoPing,
         SendError::Subprotocol,
         SendError::Header,
         SendError::State,
