@@ -16,6 +16,8 @@ const DEFLATED: u8 = 0x40;
 const MASKED: u8 = 0x80;
 /// Two bytes, a 64-bit length, a masking key.
 const LONGEST_HEAD: usize = 14;
+/// A long payload is taken in pieces that stay in the first cache while they are unmasked, proven and copied.
+const PIECE: usize = 16 * 1024;
 
 /// The opcodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,7 +233,8 @@ impl Decoder {
                 if input.is_empty() {
                     return Ok(None);
                 }
-                let bytes = input.take(usize::try_from(*left).unwrap_or(usize::MAX));
+                let left = usize::try_from(*left).unwrap_or(usize::MAX);
+                let bytes = input.take(left.min(PIECE));
                 let end = self.unmask(bytes);
                 Ok(Some(Piece::Payload { bytes, end }))
             }
