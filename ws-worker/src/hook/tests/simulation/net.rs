@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 thread_local! {
     /// The network that this thread's pools dial in, while there is a simulation.
@@ -25,7 +25,12 @@ impl Shared {
     }
 
     pub(super) fn borrow_mut(&self) -> MutexGuard<'_, Net> {
-        self.0.try_lock().unwrap()
+        match self.0.try_lock() {
+            Ok(net) => net,
+            // A rule was broken while somebody looked at it: the world is still to be taken down.
+            Err(TryLockError::Poisoned(net)) => net.into_inner(),
+            Err(TryLockError::WouldBlock) => panic!("borrowed already"),
+        }
     }
 }
 
