@@ -19,6 +19,8 @@ from wire import HYBI, VERSIONS, Client, Closed, Refused, frame
 
 # Two clocks look at one answer: when this little is left of `hook_timeout`, nobody can say whether it came in time.
 BLUR = 0.5
+# No handshake is waited for longer (`handshake_timeout`), however late the app comes to read it.
+HANDSHAKE_TIMEOUT = 10
 # Stands for an answer that was understood and is too large. The next would be no better, so it is one of a kind.
 TOO_MUCH = 999
 
@@ -122,6 +124,7 @@ class Talker(threading.Thread):
 
     ending    "close" in the words of its version, "fin" without a word, "rst" with its messages perhaps unread,
               "stay" until the server ends it
+    `began`   when it called, by the clock of the apps' logs
     `status`  101, what the handshake was refused with, or None if there was no answer
     `polite`  whether it ended the socket itself and in order: then all it said was there to be read
     """
@@ -132,11 +135,12 @@ class Talker(threading.Thread):
         self.ending, self.patient, self.path, self.patience, self.size = ending, patient, path, patience, size
         self.random = random.Random(f"{seed}/{number}")
         self.sent, self.heard = [], []
-        self.status = self.closed = self.fault = None
+        self.began = self.status = self.closed = self.fault = None
         self.polite = False
         self.stopped = threading.Event()
 
     def run(self):
+        self.began = time.monotonic()
         try:
             with Logged(self.heard, self.version, self.address, f"{self.path}?c={self.number}", timeout=self.patience) as client:
                 self.status = 101
@@ -228,13 +232,21 @@ def senseless(hook):
 class Socket:
     """One socket as the app's log has it."""
 
-    def __init__(self, name, hooks, hook_timeout):
+    def __init__(self, name, hooks, hook_timeout, talkers):
         self.name, self.hooks, self.hook_timeout = name, hooks, hook_timeout
         self.of = {event: [h for h in hooks if h.event == event] for event in ("handshake", "message", "closed")}
         self.number = int(re.search(r"[?&]c=(\d+)", hooks[0]["ws-resource"]).group(1))
+        self.talker = talkers[self.number]
 
     def is_sure(self, hook):
         """Whether the worker must have heard what the app answered, and nothing else."""
+        talker = self.talker
+        if hook.event == "handshake" and hook.status is not None and talker.began is not None:
+            heard = 101 if taken(hook) else hook.status
+            if talker.status == heard != 503:
+                return True
+            # An app that is late may read it when it was given up already, and answer in no time and in vain.
+            return hook.answered_at - talker.began < min(self.hook_timeout, HANDSHAKE_TIMEOUT) - BLUR
         return hook.status is not None and hook.answered_at - hook.at < self.hook_timeout - BLUR
 
 
@@ -246,12 +258,13 @@ def is_owed(socket):
     return not any(taken(h) or refused(h) or senseless(h) for h in socket.of["closed"])
 
 
-def sockets_of(hooks, hook_timeout):
+def sockets_of(hooks, hook_timeout, talkers):
+    talkers = {talker.number: talker for talker in talkers}
     by_name = {}
     for hook in hooks:
         if hook.socket:
             by_name.setdefault(hook.socket, []).append(hook)
-    return [Socket(name, of_one, hook_timeout) for name, of_one in by_name.items()]
+    return [Socket(name, of_one, hook_timeout, talkers) for name, of_one in by_name.items()]
 
 
 def check(app, talkers, *, hook_timeout=30, concurrency=32, kills=0, drained=False, timeout=60):
@@ -263,7 +276,7 @@ def check(app, talkers, *, hook_timeout=30, concurrency=32, kills=0, drained=Fal
     """
     def quiet():
         now = app.seen()
-        return not any(is_owed(s) for s in sockets_of(now, hook_timeout)) and now == app.seen()
+        return not any(is_owed(s) for s in sockets_of(now, hook_timeout, talkers)) and now == app.seen()
     if not drained:
         try:
             wait_for(quiet, "every closed hook", timeout)
@@ -277,13 +290,12 @@ def check(app, talkers, *, hook_timeout=30, concurrency=32, kills=0, drained=Fal
 def violations(hooks, talkers, *, hook_timeout=30, concurrency=32, kills=0, drained=False):
     """All that is wrong, one line each."""
     wrong = []
-    by_number = {talker.number: talker for talker in talkers}
-    sockets = sockets_of(hooks, hook_timeout)
+    sockets = sockets_of(hooks, hook_timeout, talkers)
     for socket in sockets:
         def say(text, hook=None):
-            wrong.append(f"{text} · socket {socket.name} of client {socket.number} ({by_number[socket.number].version})"
+            wrong.append(f"{text} · socket {socket.name} of client {socket.number} ({socket.talker.version})"
                          + (f", {hook.key}, attempt {hook['ws-attempt']}" if hook else ""))
-        talker = by_number[socket.number]
+        talker = socket.talker
         attempts(socket, kills, say)
         handshake(socket, talker, kills, say)
         order(socket, talker, say)

@@ -66,6 +66,18 @@ def test_what_was_lost_in_silence_is_found():
     finds("waited for 3, heard 2", story(A, B, C), talker(heard=["a", "b"]))
 
 
+def test_a_handshake_comes_first_unless_it_was_given_up():
+    first = hook("closed", at=9.55, **{"ws-undelivered": "0", "ws-close-code": "1006"})
+    wrong, client = [first, hook("handshake", at=9.6)], talker([], status=503)
+    for client.began in (None, 0.5):
+        finds("before the handshake", wrong, client)
+        finds("after closed", wrong, client)
+    client.began = 0.0  # More than nine and a half seconds: the worker may have answered 503 before the app did.
+    assert violations(wrong, [client]) == []
+    client.status = 101  # It did not.
+    finds("before the handshake", wrong, client)
+
+
 def test_closed_is_counted():
     finds("no closed", [hook("handshake"), A, B, C])
     finds("after closed", [hook("handshake"), A, B, closed(), C])
