@@ -8,7 +8,7 @@
 
 extern crate alloc;
 
-// Floor 0: knows nothing else here.
+// Floor 0: knows nothing else here, but that an `Output` lends out the compressor of `deflate`.
 mod digest;
 mod input;
 mod mask;
@@ -41,11 +41,12 @@ pub use connection::{Connection, Role};
 pub use deflate::{DeflateOffer, DeflateParameters, WindowBits};
 pub use error::{HeadError, ProtocolError, Refusal, SendError};
 pub use framed::{Framed, Variant, encode};
+pub use handshake::Answer;
 pub use head::{Request, RequestHead};
 pub use headers::{HeaderName, HeaderValue, Headers, InvalidHeader, Rejection};
 pub use input::{Input, Output};
 pub use limits::{DeflateLimits, HeadLimits, Limits};
 pub use message::{Event, Message};
-pub use server::{Answer, Handshake, Ready};
+pub use server::{Handshake, Ready};
 pub use time::Instant;
 pub use version::{Framing, Version, Versions};

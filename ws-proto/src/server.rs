@@ -5,14 +5,13 @@ use crate::connection::{Connection, Role};
 use crate::deflate::{DeflateParameters, negotiate};
 use crate::digest;
 use crate::error::{Refusal, SendError};
-use crate::handshake::{self, Asked, hixie, hybi, refusal};
+use crate::handshake::{self, Answer, Asked, hixie, hybi, refusal};
 use crate::head::{HeadBuffer, Request, RequestHead, RequestLayout};
-use crate::headers::{Headers, Rejection, is_end_to_end, is_host, write_line};
+use crate::headers::{Rejection, is_end_to_end, is_host, write_line};
 use crate::input::{Input, Output};
 use crate::limits::{HeadLimits, Limits};
 use crate::time::Instant;
 use crate::version::{Framing, Version, Versions};
-use alloc::string::String;
 use alloc::sync::Arc;
 
 /// What [`Handshake::receive`] came to.
@@ -22,29 +21,6 @@ pub enum Ready {
     Request,
     /// The connection is open; for hixie-76 the sixteen bytes are in the output.
     Open,
-}
-
-/// What an app adds to a 101.
-///
-/// ```
-/// # use ws_proto::Answer;
-/// let mut answer = Answer { protocol: Some("chat".into()), secure: true, ..Answer::default() };
-/// answer.headers.add("Set-Cookie", "session=1; Secure")?;
-/// # Ok::<(), ws_proto::InvalidHeader>(())
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// One of the subprotocols offered.
-    pub protocol: Option<String>,
-    /// `Set-Cookie` and other end-to-end headers; hop-by-hop ones and `Sec-WebSocket-*` are refused.
-    pub headers: Headers,
-    /// Whether the client came over TLS: `wss` in the Location of 75 and 76.
-    pub secure: bool,
-    /// The host the client used, with its port if the URL has one, if not what `Host` says.
-    pub host: Option<String>,
-    /// Whether there is room for a context of [`DeflateParameters::CONTEXT`] bytes, should the client want one and
-    /// [`DeflateLimits::takeover`](crate::DeflateLimits::takeover) allow it. [`Connection::deflate`] says what was agreed.
-    pub deflate_takeover: bool,
 }
 
 /// An opening handshake, server role.
@@ -388,6 +364,7 @@ impl Handshake {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::headers::Headers;
     use alloc::borrow::ToOwned as _;
     use alloc::string::ToString as _;
 

@@ -1,11 +1,11 @@
 //! The handshakes of hixie-75, which has no challenge, and hixie-76, whose challenge hides two numbers among noise.
 //! Knows neither the eight bytes behind the head nor when they come.
 
+use super::Answer;
 use crate::digest::Dice;
 use crate::error::Refusal;
 use crate::head::{Request, protocol_header};
 use crate::headers::write_line;
-use crate::server::Answer;
 use crate::version::Version;
 use alloc::format;
 use alloc::vec::Vec;

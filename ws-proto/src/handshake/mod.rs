@@ -1,5 +1,5 @@
-//! What a request asks for, decided in one place, and whether it may be asked so.
-//! Knows heads; knows neither the app's decision nor what follows the 101.
+//! What a request asks for, decided in one place, and whether it may be asked so; what an app may add to the 101.
+//! Knows heads; knows neither who decides nor what follows the 101.
 
 pub(crate) mod hixie;
 pub(crate) mod hybi;
@@ -7,9 +7,10 @@ pub(crate) mod refusal;
 
 use crate::error::{HeadError, Refusal};
 use crate::head::{Request, RequestHead};
-use crate::headers::is_token;
+use crate::headers::{Headers, is_token};
 use crate::limits::HeadLimits;
 use crate::version::{Framing, Version, Versions};
+use alloc::string::String;
 
 /// What a valid request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,30 @@ pub(crate) struct Asked {
     pub(crate) version: Version,
     /// The numbers in hixie-76's two keys; zeros in all other versions.
     pub(crate) numbers: [u32; 2],
+}
+
+/// What an app adds to a 101.
+///
+/// ```
+/// # use ws_proto::Answer;
+/// let mut answer = Answer { protocol: Some("chat".into()), secure: true, ..Answer::default() };
+/// answer.headers.add("Set-Cookie", "session=1; Secure")?;
+/// # Ok::<(), ws_proto::InvalidHeader>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// One of the subprotocols offered.
+    pub protocol: Option<String>,
+    /// `Set-Cookie` and other end-to-end headers; hop-by-hop ones and `Sec-WebSocket-*` are refused.
+    pub headers: Headers,
+    /// Whether the client came over TLS: `wss` in the Location of 75 and 76.
+    pub secure: bool,
+    /// The host the client used, with its port if the URL has one, if not what `Host` says.
+    pub host: Option<String>,
+    /// Whether there is room for a context of [`CONTEXT`](crate::DeflateParameters::CONTEXT) bytes, should the client want
+    /// one and [`takeover`](crate::DeflateLimits::takeover) allow it. [`Connection::deflate`](crate::Connection::deflate)
+    /// says what was agreed.
+    pub deflate_takeover: bool,
 }
 
 /// Headers that mean something here and may stand once. `Host` is checked with the syntax.
