@@ -11,13 +11,11 @@ use ws_proto::{CloseCode, Message};
 pub(crate) struct Router {
     /// This thread.
     pub(crate) thread: u8,
-    /// How many there are.
-    pub(crate) threads: u8,
     /// For this thread.
     pub(crate) own: VecDeque<Command>,
     /// Answers for this thread's control listener.
     pub(crate) outcomes: VecDeque<(Ticket, Outcome)>,
-    /// For the others.
+    /// Every thread's; what is for this one stays in `own`.
     pub(crate) mailboxes: Arc<[Mailbox]>,
     /// Something lies in all of them that nobody was told of.
     pub(crate) must_ring: bool,
@@ -26,6 +24,18 @@ pub(crate) struct Router {
 }
 
 impl Router {
+    /// Begins with nothing to carry.
+    pub(crate) fn new(thread: u8, mailboxes: Arc<[Mailbox]>, process: Arc<Process>) -> Self {
+        Self {
+            thread,
+            own: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            mailboxes,
+            must_ring: false,
+            process,
+        }
+    }
+
     /// Sends a command where its sockets are: to their thread, or to every thread. Returns how many outcomes will come.
     pub(crate) fn route(&mut self, command: Command) -> usize {
         let to = match &command.action {
@@ -38,9 +48,9 @@ impl Router {
                 for mailbox in self.others() {
                     mailbox.leave(Mail::Command(command.clone()));
                 }
-                self.must_ring = self.threads > 1;
+                self.must_ring = self.mailboxes.len() > 1;
                 self.own.push_back(command);
-                return usize::from(self.threads);
+                return self.mailboxes.len();
             }
             Action::Join(id, _)
             | Action::Leave(id, _)
@@ -122,15 +132,7 @@ mod tests {
             mailbox(Arc::clone(&process), Arc::new(waker))
         });
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
-        let mut router = Router {
-            thread: 0,
-            threads: 2,
-            own: VecDeque::new(),
-            outcomes: VecDeque::new(),
-            mailboxes: mailboxes.into(),
-            must_ring: false,
-            process,
-        };
+        let mut router = Router::new(0, mailboxes.into(), process);
         let mut woken = || {
             let mut events = Events::with_capacity(4);
             polls.each_mut().map(|poll| {

@@ -21,7 +21,6 @@ use crate::worker::{Parts, Worker as Loop, handler};
 use mio::{Poll, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -373,7 +372,6 @@ fn start(
         let thread = thread as u8;
         let seed = Seed {
             thread,
-            threads,
             poll,
             inbox,
             spare,
@@ -543,7 +541,6 @@ fn bind_control(address: &Address, passed: &Passed) -> Result<Bound, StartError>
 /// What crosses into a new thread; what may not cross is made there.
 struct Seed {
     thread: u8,
-    threads: u8,
     poll: Poll,
     inbox: Inbox,
     spare: Spare,
@@ -577,15 +574,7 @@ impl Seed {
             )?),
             None => None,
         };
-        let router = Router {
-            thread: self.thread,
-            threads: self.threads,
-            own: VecDeque::new(),
-            outcomes: VecDeque::new(),
-            mailboxes: self.mailboxes,
-            must_ring: false,
-            process: Arc::clone(&self.process),
-        };
+        let router = Router::new(self.thread, self.mailboxes, Arc::clone(&self.process));
         Loop::new(Parts {
             poll: self.poll,
             process: self.process,

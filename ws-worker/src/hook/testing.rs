@@ -1,38 +1,23 @@
 //! What the tests of hooks have in common: a configuration, and a handshake's facts.
 
 use crate::command::{RouteId, SocketId};
-use crate::config::{AppAddress, AppUrl, Config, Dialect, Hooks, Retry, Route, Scheme, Target};
+use crate::config::{AppAddress, AppUrl, Config, Hooks, Route, Scheme, Target};
 use crate::hook::endpoint::{Endpoint, Facts};
 use crate::process::Process;
 use std::sync::Arc;
-use std::time::Duration;
 use ws_proto::Version;
 
 pub(super) fn hooks() -> Hooks {
+    let url = AppUrl {
+        scheme: Scheme::Http,
+        address: AppAddress::Tcp(Vec::new()),
+        host: "app.example".into(),
+        path: "/ws".into(),
+    };
     Hooks {
-        app: 0,
-        url: AppUrl {
-            scheme: Scheme::Http,
-            address: AppAddress::Tcp(Vec::new()),
-            host: "app.example".into(),
-            path: "/ws".into(),
-        },
-        dialect: Dialect::Plain,
         concurrency: 4,
-        hook_timeout: Duration::from_secs(30),
-        give_up: Duration::from_secs(60),
-        retry: Retry::Unknown,
-        answer_to: Vec::new(),
         forward_headers: vec!["cookie".into()],
-        started: false,
-        server_name: None,
-        secrets: Vec::new(),
-        queue_messages: 64,
-        queue_bytes: 1024 * 1024,
-        max_hook_answer: 1024 * 1024,
-        keep: false,
-        docroot: None,
-        tls: None,
+        ..Hooks::new(0, url)
     }
 }
 
