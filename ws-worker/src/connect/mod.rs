@@ -1,5 +1,5 @@
 //! A client of all five versions for the command line: lines of stdin go out, messages are printed one a line. It does
-//! the input and output; [`session`] decides everything, and can be read without this file.
+//! the input and output; `session.rs` decides everything, and can be read without this file.
 
 mod dial;
 mod options;

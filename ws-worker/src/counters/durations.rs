@@ -26,7 +26,7 @@ impl Durations {
     }
 }
 
-/// [`Durations`] of all threads, added up.
+/// How often something lasted how long, added up over all threads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spread {
     /// How many lasted at most so long as the bound at the same place, and longer than the one before.

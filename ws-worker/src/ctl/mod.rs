@@ -1,5 +1,5 @@
 //! `ws-worker ctl`: an operator's words to a running worker, over its control listener. Knows what is asked and what the answers
-//! mean; [`call`] carries them, [`show`] prints them.
+//! mean; `call.rs` carries them, `show.rs` prints them.
 
 mod call;
 mod show;
