@@ -88,23 +88,23 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve a page to try it: chat, echo, binary, ping
+    /// Serve a page to try the worker: chat, echo, binary, ping
     ///
-    /// Serves a page at / to try it in any browser, and sockets at /echo, /chat and /version.
+    /// Serves a page at / that tries the worker in any browser, and sockets at /echo, /chat and /version.
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(Demo),
-    /// Serve sockets, tell an app by hooks
+    /// Serve sockets and tell an app about them by hooks
     ///
-    /// Serves sockets and tells an app by hooks. Without --config and --app the file is
+    /// Serves sockets and tells an app about them by hooks. Without --config and --app it reads
     /// /etc/ws-worker/ws-worker.toml.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
-    /// Read a configuration and say what it means
+    /// Read a configuration file and say what it means, or what is wrong
     Check(Check),
     /// Tell a running worker: status, list, send, broadcast, close, drain, reload
     #[command(after_help = CTL_EXAMPLES)]
     Ctl(Box<ws_worker::ctl::Options>),
-    /// Connect as a client of any version: lines out, messages in
+    /// Connect as a client of any version: send lines, print messages
     #[command(after_help = CONNECT_EXAMPLES)]
     Connect(Box<ws_worker::connect::Options>),
 }
@@ -117,7 +117,7 @@ pub(crate) struct Demo {
 
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
-    /// The configuration [default: /etc/ws-worker/ws-worker.toml, unless there is --app]
+    /// The configuration file [default: /etc/ws-worker/ws-worker.toml, unless there is --app]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
@@ -126,7 +126,7 @@ pub(crate) struct Serve {
 
 #[derive(Args, Debug)]
 pub(crate) struct Check {
-    /// The configuration
+    /// The configuration file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
     pub(crate) config: PathBuf,
 }
@@ -134,7 +134,7 @@ pub(crate) struct Check {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct Log {
-    /// What is logged [default: the file's log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug says it more finely
+    /// What is logged [default: the file's log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts
     #[arg(
         long,
         global = true,

@@ -16,7 +16,7 @@ pub struct Options {
     /// Version to speak: hixie75, hixie76, hybi07, hybi08, rfc6455
     #[arg(long, value_name = "VERSION", value_parser = parse_version, default_value = "rfc6455", help_heading = "Handshake")]
     pub(crate) wire: Version,
-    /// Origin to name [default: http://HOST in hixie75 and 76, which want one, else none]; '' names none
+    /// Origin to send [default: http://HOST in hixie75 and 76, which need one, otherwise none]; '' sends none
     #[arg(long, value_name = "ORIGIN", help_heading = "Handshake")]
     pub(crate) origin: Option<String>,
     /// Subprotocol to offer; may be repeated, best first
@@ -28,7 +28,7 @@ pub struct Options {
     /// Offer permessage-deflate (rfc6455)
     #[arg(long, help_heading = "Handshake")]
     pub(crate) deflate: bool,
-    /// Take what proxies make of a hixie75 or 76 answer: other order and spelling, another location
+    /// Accept a hixie75 or 76 answer as proxies change it: other order and spelling, another location
     #[arg(long, help_heading = "Handshake")]
     pub(crate) relaxed: bool,
 
@@ -44,27 +44,27 @@ pub struct Options {
         help_heading = "Messages"
     )]
     pub(crate) print: Print,
-    /// End after so many messages received; the end of stdin is then no reason to end
+    /// End after this number of messages was received; the end of stdin then ends nothing
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Messages")]
     pub(crate) count: Option<u64>,
-    /// Do not close when stdin ends: stay until the server closes, or --timeout
+    /// Do not close when stdin ends: stay until the server closes, or until --timeout
     #[arg(long, help_heading = "Messages")]
     pub(crate) stay: bool,
-    /// Largest message taken, and longest line sent
+    /// Size of the largest message that is accepted, and of the longest line that is sent
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB", help_heading = "Messages")]
     pub(crate) max_message: usize,
 
-    /// Ping at once and then so often [1s], and print the round trips to stderr
+    /// Ping at once and then at this interval [1s], and print the round trips to stderr
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s",
           value_parser = parse_duration, help_heading = "Time")]
     pub(crate) ping: Option<Duration>,
-    /// For all of it: exit 124 when it has passed [default: none]
+    /// Time for everything together; exit 124 when it is over [default: none]
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Time")]
     pub(crate) timeout: Option<Duration>,
-    /// For connecting and the handshake, each
+    /// Time to connect, and time for the handshake
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s", help_heading = "Time")]
     pub(crate) handshake_timeout: Duration,
-    /// For the closing handshake
+    /// Time for the closing handshake
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5s", help_heading = "Time")]
     pub(crate) close_timeout: Duration,
 

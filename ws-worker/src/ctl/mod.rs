@@ -50,10 +50,10 @@ pub struct Options {
     /// The worker's configuration [default: /etc/ws-worker/ws-worker.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Print what the worker says, as JSON
+    /// Print the worker's answer as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// The worker has so long to answer
+    /// Time for the worker to answer
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
     pub(crate) timeout: Duration,
 }
@@ -61,17 +61,17 @@ pub struct Options {
 /// What to tell it.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
-    /// How it is: sockets, messages, hooks, the last closes
+    /// Show how the worker is: sockets, messages, hooks, the last closes
     Status,
-    /// The open sockets
+    /// List the open sockets
     List {
-        /// Only of this route
+        /// Only those of this route
         #[arg(long, value_name = "PATH")]
         route: Option<String>,
-        /// Only of this group
+        /// Only those in this group
         #[arg(long, value_name = "NAME")]
         group: Option<String>,
-        /// At most so many
+        /// Not more than this number
         #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
         limit: usize,
     },
