@@ -294,3 +294,71 @@ fn last(process: &Process, ended: &Ended) -> Last {
         clean: ended.clean,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::SocketId;
+    use crate::ends::About;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+    use ws_proto::Instant;
+
+    /// The names of all fields, each with those that it is in.
+    fn fields(value: &Value, above: &str, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(object) => {
+                for (name, value) in object {
+                    let path = format!("{above}/{name}");
+                    fields(value, &path, found);
+                    found.insert(path);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| fields(item, above, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    #[test]
+    fn the_page_shows_every_field_of_the_status_and_no_other() {
+        let hooks = crate::hook::testing::hooks();
+        let process = crate::hook::testing::process(&crate::hook::testing::route(hooks), 1);
+        let counters = &process.counters;
+        counters.refuse("origin");
+        counters.end(0, Some(1000));
+        for event in 1..=3 {
+            let counts = counters.of_thread(0);
+            counts.app(0).result(event, HookResult::Taken);
+        }
+        let ended = Ended {
+            id: SocketId::from_bytes([7; 24]),
+            route: crate::command::RouteId(0),
+            version: Version::Rfc6455,
+            about: About::new([Some("tcp:192.0.2.1"), Some("/"), None, None, None]),
+            at: 0,
+            lasted: Duration::ZERO,
+            messages_in: 0,
+            bytes_in: 0,
+            messages_out: 0,
+            bytes_out: 0,
+            code: None,
+            reason: String::new(),
+            by: "client",
+            clean: true,
+            round_trip: None,
+        };
+        process.ends.note(Instant::at(0), ended, &process.config);
+        let page = include_str!("../docs/control.md");
+        let shown = page
+            .split("```json\n")
+            .filter_map(|block| block.split("```").next())
+            .find(|block| block.contains("\"loop_lag\""))
+            .unwrap();
+        let (mut said, mut told) = (BTreeSet::new(), BTreeSet::new());
+        let status = serde_json::to_value(Overview::of(&process)).unwrap();
+        fields(&status, "", &mut said);
+        fields(&serde_json::from_str(shown).unwrap(), "", &mut told);
+        assert_eq!(said, told);
+    }
+}

@@ -19,7 +19,7 @@ mod pool;
 mod settle;
 mod signature;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

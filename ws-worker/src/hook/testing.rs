@@ -7,7 +7,7 @@ use crate::process::Process;
 use std::sync::Arc;
 use ws_proto::Version;
 
-pub(super) fn hooks() -> Hooks {
+pub(crate) fn hooks() -> Hooks {
     let url = AppUrl {
         scheme: Scheme::Http,
         address: AppAddress::Tcp(Vec::new()),
@@ -21,12 +21,12 @@ pub(super) fn hooks() -> Hooks {
     }
 }
 
-pub(super) fn route(hooks: Hooks) -> Arc<Route> {
+pub(crate) fn route(hooks: Hooks) -> Arc<Route> {
     let target = Target::Hooks(Arc::new(hooks));
     Arc::new(Route::new(RouteId(3), "/chat", target))
 }
 
-pub(super) fn process(route: &Arc<Route>, threads: u8) -> Arc<Process> {
+pub(crate) fn process(route: &Arc<Route>, threads: u8) -> Arc<Process> {
     let config = Config {
         threads,
         worker: "web1".into(),
