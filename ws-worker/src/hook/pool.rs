@@ -2,6 +2,7 @@
 //! Knows sockets of clients only by their ids; what an answer means is `settle`'s affair.
 
 mod dial;
+mod patience;
 mod reload;
 mod sparing;
 
@@ -61,6 +62,8 @@ pub(crate) struct Pool {
     slots: Vec<usize>,
     /// No connection's deadline is earlier.
     deadline: Option<Instant>,
+    /// When all who wait in line were last looked at.
+    looked: Instant,
     serial: u32,
     /// Members without a socket.
     pub(super) starts: usize,
@@ -108,6 +111,7 @@ impl Pool {
             connections: Slab::new(),
             slots: Vec::new(),
             deadline: None,
+            looked: Instant::at(0),
             serial: 0,
             starts: 0,
             held: 0,
@@ -293,17 +297,7 @@ impl Pool {
                 .min();
         }
         self.journal_is_late(turn);
-        for app in 0..self.apps.len() {
-            for line in [Line::Handshakes, Line::Messages] {
-                while let Some(key) = self.impatient(app, line, now) {
-                    let failure = Failure {
-                        cause: Cause::Timeout,
-                        sent: false,
-                    };
-                    self.settle(turn, key, Outcome::WaitedTooLong(failure));
-                }
-            }
-        }
+        self.tire(turn);
     }
 
     /// Returns the next deadline; a moment long past if something is to be started at once.
@@ -320,13 +314,7 @@ impl Pool {
         consider(self.pauses.peek().map(|Reverse((at, _))| *at));
         consider(self.journal_timeout());
         for app in &self.apps {
-            for line in [Line::Handshakes, Line::Messages] {
-                let timeout = self.process.config.head.handshake_timeout;
-                let waiting = app.lines.get(line as usize).into_iter().flatten();
-                let mut members = waiting.filter_map(|key| self.members.get(*key));
-                let first = members.find(|member| member.waits_in(line));
-                consider(first.and_then(|member| member.patience(timeout)));
-            }
+            consider(self.next_tired(app));
             consider(self.next_dial(app));
         }
         next
@@ -513,27 +501,6 @@ impl Pool {
             }
         }
         None
-    }
-
-    /// Takes a member out of a line that has waited there for longer than it may.
-    fn impatient(&mut self, app: usize, line: Line, now: Instant) -> Option<Key> {
-        let handshake_timeout = self.process.config.head.handshake_timeout;
-        let waiting = self.apps.get_mut(app)?.lines.get_mut(line as usize)?;
-        loop {
-            let key = *waiting.front()?;
-            let member = self.members.get(key);
-            let member = member.filter(|member| member.waits_in(line));
-            let is_over = member.map(|member| member.patience(handshake_timeout));
-            if let Some(at) = is_over
-                && at.is_none_or(|at| now < at)
-            {
-                return None;
-            }
-            waiting.pop_front();
-            if member.is_some() {
-                return Some(key);
-            }
-        }
     }
 
     fn take_permit(&mut self, number: usize) -> bool {

@@ -297,6 +297,46 @@ fn a_message_that_never_gets_a_permit_is_given_up() {
 }
 
 #[test]
+fn who_gives_up_sooner_is_not_held_up_by_who_stands_in_front() {
+    let mut world = World::with(|hooks| {
+        hooks.concurrency = 1;
+        hooks.hook_timeout = Duration::from_secs(3600);
+    });
+    world.open(1);
+    world.open(2);
+    // Another route of the same app.
+    let Target::Hooks(patient) = &world.process.config.routes[0].target else {
+        unreachable!()
+    };
+    let mut hooks = Hooks::clone(patient);
+    hooks.give_up = Duration::from_secs(3);
+    let target = Target::Hooks(Arc::new(hooks.clone()));
+    let own = Route::new(RouteId(4), "/news", target);
+    world.handler = HookHandler::new(&world.pool, &own, &Arc::new(hooks));
+    world.open(3);
+    world.say(1, "takes the only permit");
+    world.request();
+    world.say(2, "waits for a minute");
+    world.settle();
+    world.say(3, "does not");
+    world.settle();
+    world.advance(2900);
+    world.settle();
+    assert!(world.said.is_empty(), "{:?}", world.said);
+    let at = world.pool.borrow().poll_timeout().unwrap();
+    assert!(at <= world.now + Duration::from_millis(1100), "{at:?}");
+    world.advance(1100);
+    let id = world.id(3);
+    let said = world.said();
+    assert!(
+        matches!(said, Action::Close(one, code, ..) if one == id && code.get() == 1013),
+        "{said:?}"
+    );
+    world.settle();
+    assert!(world.said.is_empty(), "{:?}", world.said);
+}
+
+#[test]
 fn what_is_owed_when_the_time_is_up_is_counted() {
     let mut world = World::new();
     for slot in 1..=3 {

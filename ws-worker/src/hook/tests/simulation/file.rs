@@ -252,6 +252,7 @@ impl World {
         let old = Arc::clone(&own.process.config);
         let process = own.process.with(reload.config, reload.breakers);
         own.process = Arc::clone(&process);
+        own.came_at = self.now;
         own.router.process = Arc::clone(&process);
         own.pool.borrow_mut().reload(&process, &reload.permits);
         for (place, route) in process.config.routes.iter().enumerate() {

@@ -32,6 +32,8 @@ pub(super) struct Thread {
     pub(super) edges: Vec<(usize, Readiness)>,
     /// The next configuration, and sockets of routes that are gone.
     pub(super) coming: Option<Box<Reload>>,
+    /// When it came to the one it has.
+    pub(super) came_at: Instant,
     pub(super) leaving: Vec<Leaving>,
     /// Attempts under way, by their connection, and the rules by which they were begun.
     pub(super) attempts: HashMap<usize, (Attempt, Rc<Endpoint>)>,
@@ -208,6 +210,7 @@ impl World {
                     handlers: handlers.collect(),
                     process: Arc::clone(&self.process),
                     coming: None,
+                    came_at: self.now,
                     leaving: Vec::new(),
                     attempts: HashMap::new(),
                     pool,

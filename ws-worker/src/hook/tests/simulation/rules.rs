@@ -71,6 +71,17 @@ impl World {
                     Wait::Journal => pool.is_heard_by_the_journal(key),
                 };
                 assert!(is_heard, "forgotten: {:?} {:?}", member.id, member.wait);
+                let timeout = thread.process.config.head.handshake_timeout;
+                let patience = member.patience(timeout);
+                let is_late =
+                    |at: Instant| at.max(thread.came_at) + Duration::from_millis(1100) < self.now;
+                assert!(
+                    member.wait != Wait::Permit
+                        || thread.busy_until > self.now
+                        || !patience.is_some_and(is_late),
+                    "waits beyond its patience: {:?}",
+                    member.id
+                );
                 // Without a deadline is only who waits for a permit that another holds.
                 is_owed |= member.line() != Line::Patient || member.wait != Wait::Permit;
             }
