@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 
 import pytest
@@ -113,6 +114,23 @@ def test_who_may_not_use_the_socket_is_told(workers, tmp_path):
 def test_a_worker_that_hangs_is_given_up(worker):
     with worker.stopped():
         done = command("ctl", "--config", worker.file, "--timeout", "200ms", "status")
+    assert done.returncode == 124 and "did not answer within" in done.stderr
+
+
+def test_a_socket_at_which_nobody_accepts_is_given_up(tmp_path):
+    """One more than fits into its queue would wait for ever."""
+    path, waiting = str(tmp_path / "control.sock"), []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        with pytest.raises(BlockingIOError):
+            while True:
+                waiting.append(socket.socket(socket.AF_UNIX))
+                waiting[-1].setblocking(False)
+                waiting[-1].connect(path)
+        done = command("ctl", "--control", f"unix:{path}", "--timeout", "200ms", "status")
+    for stream in waiting:
+        stream.close()
     assert done.returncode == 124 and "did not answer within" in done.stderr
 
 

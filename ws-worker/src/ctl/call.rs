@@ -7,12 +7,17 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// An answer is at most so long: a page of sockets has about 1 MiB.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 const MAX_HEADERS: usize = 64;
+/// Between two looks at a queue that is full; no event tells when it is not.
+const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where a worker is, and what it is shown.
 pub(super) struct Caller {
@@ -149,7 +154,7 @@ impl Caller {
                 })
             }
             Address::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
+                let stream = connect(path, until)?;
                 talk(&stream, request, until, |limit| {
                     stream.set_read_timeout(Some(limit))?;
                     stream.set_write_timeout(Some(limit))
@@ -196,6 +201,23 @@ impl Caller {
             },
             _ => Failure::Refused(status, words),
         })
+    }
+}
+
+/// Connects to a unix socket. Where nobody accepts, and the queue before it is full, the system would wait for ever.
+fn connect(path: &Path, until: Instant) -> io::Result<UnixStream> {
+    loop {
+        match mio::net::UnixStream::connect(path) {
+            Ok(stream) => {
+                let stream = UnixStream::from(OwnedFd::from(stream));
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() != ErrorKind::WouldBlock || Instant::now() >= until => {
+                return Err(error);
+            }
+            Err(_) => thread::sleep(CONNECT_PAUSE),
+        }
     }
 }
 
