@@ -175,6 +175,22 @@ def test_the_list_has_pages_and_filters(worker):
     assert len(found) == 5 and set(found) == {client.id for client in chat}
 
 
+def test_a_page_ends_early_where_sockets_say_much_of_themselves(workers, tmp_path):
+    worker = start(workers, tmp_path, tcp=False, top="threads = 2")
+    much = {"path": "/chat/" + "p" * 6000, "origin": "http://" + "o" * 6000}
+    clients = [Client("rfc6455", worker.address, **much) for _ in range(250)]
+    found, after, pages = [], "", 0
+    while after is not None:
+        answer = worker.control.call("GET", f"/sockets?limit=1000{after}")
+        assert len(answer.body) < 1.1 * 1024 * 1024
+        page, pages = json.loads(answer.body), pages + 1
+        found += [socket["id"] for socket in page["sockets"]]
+        after = page["next"] and f"&after={page['next']}"
+    assert len(found) == len(set(found)) == len(clients) and pages == 3
+    for client in clients:
+        client.leave()
+
+
 def test_ids_are_never_used_again_and_cannot_be_guessed(worker):
     ids = set()
     for _ in range(50):

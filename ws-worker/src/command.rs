@@ -27,6 +27,9 @@ pub struct SocketId {
 }
 
 impl SocketId {
+    /// Characters of its text.
+    const LENGTH: usize = 32;
+
     pub(crate) fn to_bytes(self) -> [u8; 24] {
         let mut bytes = [0; 24];
         let (head, key) = bytes.split_at_mut(8);
@@ -57,7 +60,7 @@ impl SocketId {
 
 impl fmt::Display for SocketId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0; 32];
+        let mut text = [0; Self::LENGTH];
         let len = URL_SAFE_NO_PAD
             .encode_slice(self.to_bytes(), &mut text)
             .unwrap_or(0);
@@ -297,7 +300,8 @@ pub enum Outcome {
     Counted(Counted),
     /// Of [`Action::Join`], [`Action::Leave`] and [`Action::Close`].
     Found(Found),
-    /// Of [`Action::List`], sorted by id text, at most the limit asked.
+    /// Of [`Action::List`], sorted by id text, at most the limit asked. Where the sockets say much of themselves it is
+    /// fewer, but one more than makes a MiB of text.
     Listed(Vec<SocketInfo>),
     /// Of [`Action::Inspect`].
     Inspected(Option<Box<SocketInfo>>),
@@ -353,6 +357,9 @@ pub struct ListQuery {
     pub limit: usize,
 }
 
+/// A page of sockets ends at so many bytes, whatever its limit; no thread lists more than it takes to get there.
+pub(crate) const MAX_PAGE_BYTES: usize = 1024 * 1024;
+
 /// What is known of a socket.
 #[derive(Clone, Debug)]
 pub struct SocketInfo {
@@ -382,6 +389,29 @@ pub struct SocketInfo {
     pub messages_out: u64,
     /// Bytes not yet taken by the client.
     pub queue: usize,
+}
+
+impl SocketInfo {
+    /// Returns how many bytes of text it has, each of which any way to show it shows.
+    pub(crate) fn text(&self) -> usize {
+        let some = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let groups: usize = self.groups.iter().map(|name| name.len()).sum();
+        let pairs = self.meta.iter();
+        let meta: usize = pairs.map(|(name, value)| name.len() + value.len()).sum();
+        SocketId::LENGTH
+            + self.peer.len()
+            + self.resource.len()
+            + some(&self.origin)
+            + some(&self.protocol)
+            + groups
+            + meta
+    }
+
+    /// Returns how many bytes of memory it takes.
+    pub(crate) fn memory(&self) -> usize {
+        let pointers = size_of_val(&*self.groups) + size_of_val(&*self.meta);
+        size_of::<Self>() + self.text() + pointers
+    }
 }
 
 #[cfg(test)]

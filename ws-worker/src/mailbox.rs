@@ -51,8 +51,6 @@ impl Mail {
     /// Returns what it is counted with, in bytes. A message that many threads share counts in full for each, as it does in
     /// the output of many clients.
     fn weight(&self) -> usize {
-        let info =
-            |info: &SocketInfo| size_of::<SocketInfo>() + info.peer.len() + info.resource.len();
         let scope = |scope: &Scope| match scope {
             Scope::Union(scopes) => scopes.len() * size_of::<Scope>(),
             Scope::All | Scope::Route(_) | Scope::Group(_) => 0,
@@ -77,8 +75,10 @@ impl Mail {
                     | Action::Inspect(_) => 0,
                 },
                 Self::Outcome(_, Outcome::Sent(sent)) => size_of_val(sent.as_slice()),
-                Self::Outcome(_, Outcome::Listed(infos)) => infos.iter().map(info).sum(),
-                Self::Outcome(_, Outcome::Inspected(Some(one))) => info(one),
+                Self::Outcome(_, Outcome::Listed(infos)) => {
+                    infos.iter().map(SocketInfo::memory).sum()
+                }
+                Self::Outcome(_, Outcome::Inspected(Some(one))) => one.memory(),
                 Self::Written(written) => size_of_val(written.failed.as_slice()),
                 Self::Outcome(..) | Self::Permit(_) | Self::Drain { .. } | Self::Reload(_) => 0,
             }

@@ -2,8 +2,8 @@
 
 use super::http::{Answer, Head, Kind, Length, Method, decode};
 use crate::command::{
-    Action, Broadcast, ClosedBy, Counted, Found, ListQuery, Outcome, RouteId, Scope, Sent,
-    SocketId, SocketInfo, is_group_name,
+    Action, Broadcast, ClosedBy, Counted, Found, ListQuery, MAX_PAGE_BYTES, Outcome, RouteId,
+    Scope, Sent, SocketId, SocketInfo, is_group_name,
 };
 use crate::config::{Changes, Config, Route, Target};
 use crate::metrics;
@@ -17,8 +17,6 @@ use ws_proto::{CloseCode, Message};
 
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
-/// A page ends early at so many bytes, `next` says where to go on.
-const MAX_PAGE_BYTES: usize = 1024 * 1024;
 /// Bytes of a close frame's reason. [RFC 6455, 5.5]
 const MAX_REASON: usize = 123;
 /// Bytes of a group's name, unless the configuration says otherwise.
@@ -476,6 +474,39 @@ impl Question {
             (Self::Inspect(info), Outcome::Inspected(found)) => *info = found,
             (Self::Reload(result), Outcome::Reloaded(found)) => *result = Some(found),
             _ => {}
+        }
+    }
+
+    /// Returns how many bytes of heap it holds.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Send {
+                ids,
+                strangers,
+                sent,
+                ..
+            } => {
+                let texts: usize = strangers.iter().map(String::capacity).sum();
+                size_of_val(&**ids)
+                    + size_of_val(&**strangers)
+                    + texts
+                    + sent.capacity() * size_of::<(SocketId, Sent)>()
+            }
+            Self::List { sockets, .. } => sockets.iter().map(SocketInfo::memory).sum(),
+            Self::Inspect(Some(info)) => info.memory(),
+            Self::Count(_) | Self::Find { .. } | Self::Inspect(None) | Self::Reload(_) => 0,
+        }
+    }
+
+    /// Returns how many bytes may still come from so many threads, where that is much.
+    pub(super) fn expected(&self, threads: usize) -> usize {
+        match self {
+            Self::List { .. } => threads * MAX_PAGE_BYTES,
+            Self::Send { .. }
+            | Self::Count(_)
+            | Self::Find { .. }
+            | Self::Inspect(_)
+            | Self::Reload(_) => 0,
         }
     }
 

@@ -51,6 +51,20 @@ pub(super) struct Shared {
     pub(super) look: Option<Look>,
     /// Every answer is the last of its connection.
     pub(super) stopping: bool,
+    /// Bytes that may come of what is asked, and that nobody has counted yet.
+    pub(super) expected: Arc<Gauge>,
+}
+
+/// A part of [`Shared::expected`], given back when dropped.
+struct Expected {
+    bytes: usize,
+    all: Arc<Gauge>,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.all.subtract(self.bytes);
+    }
 }
 
 impl Shared {
@@ -70,9 +84,21 @@ impl Shared {
         Answer::of(Kind::Page, body)
     }
 
-    /// Above all of it nothing is asked of the threads.
-    fn is_budget_used_up(&self) -> bool {
-        self.process.counters.memory.get() > self.process.config.bounds.memory
+    /// Above all of it nothing is asked of the threads, nor what would come to more together with what others have asked.
+    fn has_room_for(&self, bytes: usize) -> bool {
+        let memory = self.process.config.bounds.memory;
+        let held = self.process.counters.memory.get();
+        let expected = self.expected.get();
+        let is_alone = bytes == 0 || expected == 0;
+        held <= memory && (is_alone || held + expected + bytes <= memory)
+    }
+
+    fn expect(&self, bytes: usize) -> Expected {
+        self.expected.add(bytes);
+        Expected {
+            bytes,
+            all: Arc::clone(&self.expected),
+        }
     }
 }
 
@@ -140,6 +166,8 @@ enum State {
         question: Question,
         number: u64,
         left: usize,
+        #[expect(dead_code, reason = "given back with the state")]
+        expected: Expected,
     },
     /// Waits until the answer is written.
     Answering { close: bool },
@@ -244,6 +272,7 @@ impl Connection {
                 question,
                 number,
                 left,
+                ..
             } if *number == ticket.number => {
                 question.take(outcome);
                 *left = left.saturating_sub(1);
@@ -264,11 +293,12 @@ impl Connection {
     }
 
     fn account(&mut self, memory: &Gauge) {
-        let body = match &self.state {
+        let state = match &self.state {
             State::Body { body, .. } => body.memory(),
-            State::Head | State::Asking { .. } | State::Answering { .. } | State::Lingering => 0,
+            State::Asking { question, .. } => question.memory(),
+            State::Head | State::Answering { .. } | State::Lingering => 0,
         };
-        let held = self.input.capacity() + self.output.capacity() + body;
+        let held = self.input.capacity() + self.output.capacity() + state;
         memory.add(held);
         memory.subtract(self.counted);
         self.counted = held;
@@ -446,7 +476,10 @@ impl Connection {
         match call.ask(binary, body.into_bytes(), &shared.process) {
             Err(answer) => self.answer(turn.now, shared, &answer),
             // Mail that nobody takes: no more is put on the heap, or a caller with patience could.
-            Ok((_, actions)) if !actions.is_empty() && shared.is_budget_used_up() => {
+            Ok((question, actions))
+                if !actions.is_empty()
+                    && !shared.has_room_for(question.expected(turn.router.mailboxes.len())) =>
+            {
                 let answer = Answer::error(503, "over budget").with("Retry-After", "1");
                 self.answer(turn.now, shared, &answer);
             }
@@ -460,10 +493,12 @@ impl Connection {
                     left += turn.router.route(Command { action, reply });
                 }
                 self.deadline = turn.now + QUESTION_TIMEOUT;
+                let expected = shared.expect(question.expected(turn.router.mailboxes.len()));
                 self.state = State::Asking {
                     question,
                     number,
                     left,
+                    expected,
                 };
             }
         }
@@ -490,6 +525,7 @@ impl Connection {
             question: Question::Reload(None),
             number,
             left: 1,
+            expected: shared.expect(0),
         };
     }
 

@@ -80,6 +80,7 @@ impl Control {
                 asked: 0,
                 look: None,
                 stopping: false,
+                expected: Arc::default(),
             },
             again: VecDeque::new(),
             // What came between bind and register makes no edge on every system.

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::clock::Clock;
-use crate::command::{Action, Command, Counted, Found, RouteId, Sent, SocketId, SocketInfo};
+use crate::command::{
+    Action, Command, Counted, Found, MAX_PAGE_BYTES, RouteId, Sent, SocketId, SocketInfo,
+};
 use crate::config::{self, Address, Bounds, Config, Route, Secret, Target};
 use crate::mailbox::{Inbox, Mail, mailbox};
 use crate::source::{Router, split};
@@ -638,6 +640,41 @@ fn over_budget_no_body_is_read() {
     assert!(text.starts_with("HTTP/1.1 503 ") && ended);
     world.process.counters.memory.subtract(budget);
     drop(client);
+    world.quiet();
+}
+
+#[test]
+fn lists_are_asked_for_as_far_as_their_answers_would_fit_into_the_budget() {
+    let mut world = World::new(None);
+    world.silent = true;
+    let budget = world.process.config.bounds.memory;
+    let fitting = budget / (2 * MAX_PAGE_BYTES) - 1; // Of two threads; and what is held is counted too.
+    let ask = |world: &mut World| {
+        let asked = world.unanswered.len() + 1;
+        let mut caller = world.connect();
+        caller.write_all(get("/sockets").as_bytes()).unwrap();
+        world.until(|world| world.unanswered.len() == asked);
+        caller
+    };
+    let callers: Vec<_> = (0..fitting).map(|_| ask(&mut world)).collect();
+    let held = world.process.counters.memory.get();
+    let answers = fitting * info(id(0, 1)).memory(); // Of the thread that speaks.
+    assert!((answers..answers + 1024 * 1024).contains(&held), "{held}");
+    let mut other = world.connect();
+    assert_eq!(world.ask(&mut other, &get("/sockets")).0, 503);
+    assert_eq!(world.ask(&mut other, &get("/readyz")).0, 200);
+    // Whoever gives up makes room for another; what comes too late for him is thrown away.
+    world.now = world.now + Duration::from_secs(6);
+    world.until(|world| world.control.shared.expected.get() == 0);
+    for command in std::mem::take(&mut world.unanswered) {
+        world.play(1, command);
+    }
+    let mut late = ask(&mut world);
+    let command = world.unanswered.remove(0);
+    world.play(1, command);
+    let (text, _) = world.talk(&mut late, b"", is_whole);
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    drop((callers, other, late));
     world.quiet();
 }
 

@@ -3,7 +3,9 @@
 use super::Worker;
 use super::broadcast::SHARE;
 use crate::client::{Client, Context, Drop, Phase, Verdict};
-use crate::command::{Action, Broadcast, Command, Found, ListQuery, Outcome, Sent, SocketId};
+use crate::command::{
+    Action, Broadcast, Command, Found, ListQuery, MAX_PAGE_BYTES, Outcome, Sent, SocketId,
+};
 use crate::handler::{ClosedBy, SendError};
 use crate::source::Turn;
 use crate::timers::Entry;
@@ -338,8 +340,19 @@ impl Worker {
             .collect();
         ids.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         ids.truncate(query.limit);
-        ids.into_iter()
-            .filter_map(|(_, id)| Some(self.clients.at(id.slot)?.info(id)))
-            .collect()
+        let (mut page, mut bytes) = (Vec::new(), 0);
+        for (_, id) in ids {
+            let Some(client) = self.clients.at(id.slot) else {
+                continue;
+            };
+            let info = client.info(id);
+            let is_beyond = bytes >= MAX_PAGE_BYTES;
+            bytes += info.text();
+            page.push(info);
+            if is_beyond {
+                break; // It tells that there is a next page.
+            }
+        }
+        page
     }
 }
