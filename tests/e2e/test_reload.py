@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import json
 import re
 import signal
 import threading
@@ -122,6 +123,20 @@ def test_who_is_on_a_route_that_is_gone_is_sent_away_and_the_app_hears_it(start,
         worker.open("/app", version)
     assert refused.value.status == 404
     assert echoes(stays)
+
+
+def test_a_broadcast_to_a_route_that_is_gone_finds_none_once_nobody_is_left(start, tmp_path):
+    control = Control(str(tmp_path / "control.sock"))
+    options = {"top": 'drain = "1s"', "control": f'[control]\nlisten = "unix:{control.address}"'}
+    worker = start(ECHO + '[[route]]\npath = "/news"\nhandler = "chat"\n', **options)
+    client = worker.open("/news")
+    send = lambda: control.call("POST", "/broadcast?route=/news", "news")
+    assert json.loads(send().body)["queued"] == 1 and client.receive() == "news"
+    worker.change(ECHO, **options)
+    while not isinstance(client.receive(), Closed):
+        pass
+    client.stream.close()
+    wait_for(lambda: send().status == 404, "the route to be unknown")
 
 
 def test_many_are_sent_away_over_time_and_a_route_that_comes_back_keeps_the_rest(start):

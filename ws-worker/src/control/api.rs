@@ -218,7 +218,11 @@ fn route(path: &str, config: &Config) -> Result<RouteId, Answer> {
     config
         .route_at(path)
         .map(|route| route.id)
-        .ok_or_else(|| Answer::error(404, "no such route"))
+        .ok_or_else(no_such_route)
+}
+
+fn no_such_route() -> Answer {
+    Answer::error(404, "no such route")
 }
 
 /// Finds the routes of a server: its name may come with a port, as in a `Host` header.
@@ -383,8 +387,16 @@ impl Call {
                 )
             }
             Self::Broadcast(scope, except) => {
+                let routes = &process.config.routes;
+                let is_gone = match &scope {
+                    Scope::Route(id) => routes
+                        .get(usize::from(id.0))
+                        .is_some_and(|route| route.gone),
+                    Scope::All | Scope::Group(_) | Scope::Union(_) => false,
+                };
+                let sum = Counted::default();
                 let action = Action::Broadcast(scope, except, message(binary, body)?);
-                (Question::Count(Counted::default()), vec![action])
+                (Question::Count { sum, is_gone }, vec![action])
             }
             Self::Join(id, group) => (found(204), vec![Action::Join(id, group)]),
             Self::Leave(id, group) => (found(204), vec![Action::Leave(id, group)]),
@@ -446,7 +458,11 @@ pub(super) enum Question {
         one: Option<u16>,
         sent: HashMap<SocketId, Sent>,
     },
-    Count(Counted),
+    Count {
+        sum: Counted,
+        /// A reload took its route out of the file.
+        is_gone: bool,
+    },
     Find {
         status: u16,
         found: Found,
@@ -464,7 +480,7 @@ impl Question {
     pub(super) fn take(&mut self, outcome: Outcome) {
         match (self, outcome) {
             (Self::Send { sent, .. }, Outcome::Sent(more)) => sent.extend(more),
-            (Self::Count(sum), Outcome::Counted(more)) => {
+            (Self::Count { sum, .. }, Outcome::Counted(more)) => {
                 sum.queued += more.queued;
                 sum.full += more.full;
                 sum.unsupported += more.unsupported;
@@ -494,7 +510,7 @@ impl Question {
             }
             Self::List { sockets, .. } => sockets.iter().map(SocketInfo::memory).sum(),
             Self::Inspect(Some(info)) => info.memory(),
-            Self::Count(_) | Self::Find { .. } | Self::Inspect(None) | Self::Reload(_) => 0,
+            Self::Count { .. } | Self::Find { .. } | Self::Inspect(None) | Self::Reload(_) => 0,
         }
     }
 
@@ -503,7 +519,7 @@ impl Question {
         match self {
             Self::List { .. } => threads * MAX_PAGE_BYTES,
             Self::Send { .. }
-            | Self::Count(_)
+            | Self::Count { .. }
             | Self::Find { .. }
             | Self::Inspect(_)
             | Self::Reload(_) => 0,
@@ -540,7 +556,9 @@ impl Question {
                     unsupported: which(Sent::Unsupported),
                 })
             }
-            Self::Count(sum) => encode(&Sums {
+            // Nobody is left of whom it would be the route.
+            Self::Count { sum, is_gone: true } if sum == Counted::default() => no_such_route(),
+            Self::Count { sum, .. } => encode(&Sums {
                 queued: sum.queued,
                 full: sum.full,
                 unsupported: sum.unsupported,
