@@ -425,7 +425,8 @@ def test_a_reload_while_it_drains_changes_nothing_and_does_not_hold_up_the_end(s
     worker.worker.child.send_signal(signal.SIGTERM)
     assert client.receive().code == 1012
     worker.write(ECHO)
-    assert "the worker stops" in worker.reload("nothing was reloaded")
+    line = worker.reload("nothing was reloaded")
+    assert "the worker stops" in line and '"level":"INFO"' in line
     release.set()
     assert worker.worker.child.wait(10) == 0
 

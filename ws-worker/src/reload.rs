@@ -177,6 +177,10 @@ impl Reloader {
 pub(crate) fn tell(result: &Result<Changes, ReloadError>) {
     let changes = match result {
         Ok(changes) => changes,
+        // Nobody's mistake: the file was not even read.
+        Err(error @ ReloadError::Stopping) => {
+            return tracing::info!("nothing was reloaded: {error}");
+        }
         Err(error) => return tracing::error!("nothing was reloaded: {error}"),
     };
     for warning in &changes.warnings {
