@@ -297,7 +297,27 @@ def test_a_subprotocol_that_was_not_offered_is_the_apps_fault(workers, script):
     script.on("handshake", ("", {"Ws-Protocol": "invented"}))
     with pytest.raises(Refused) as refused:
         opens(serve(workers, script.url), protocols=["chat"])
-    assert refused.value.status == 500
+    assert refused.value.status == 500 and b"chose" in refused.value.answer.body
+
+
+def test_a_greeting_that_cannot_be_sent_is_the_apps_fault(workers, script):
+    script.on("handshake", in_turn((b"\xff", {"Ws-To": "self"}), (b"zipped", {"Ws-To": "self", "Content-Encoding": "gzip"})))
+    worker = serve(workers, script.url)
+    for _ in range(2):
+        with pytest.raises(Refused) as refused:
+            opens(worker)
+        assert refused.value.status == 500 and b"makes no sense" in refused.value.answer.body
+    script.wait("closed", 2)
+
+
+def test_headers_of_a_handshake_of_the_apps_own_are_left_out(workers, script):
+    """As apps of 2010 wrote them, who made the whole answer."""
+    mine = {"WebSocket-Origin": "http://a", "WebSocket-Location": "ws://a/", "Sec-WebSocket-Accept": "x", "X-Mine": "1"}
+    script.on("handshake", ("", mine))
+    with opens(serve(workers, script.url)) as client:
+        assert client.answer.get("x-mine") == "1"
+        assert client.answer.get("websocket-location") is None
+        client.close()
 
 
 # -- an app that fails

@@ -166,8 +166,13 @@ impl Pool {
                 self.refuse(turn, key, LateDecision::Reject(rejection), None);
             }
             Outcome::Opening(Opening::Broken(complaint)) => {
+                let words = if complaint.kind == Kind::Protocol {
+                    "The application chose what was not offered.\n"
+                } else {
+                    "The application's answer makes no sense.\n"
+                };
                 self.grumble(turn.now, key, &[complaint]);
-                let answer = rejection(500, "The application chose what was not offered.\n");
+                let answer = rejection(500, words);
                 self.refuse(turn, key, answer, Some("broken handshake answer"));
             }
             Outcome::Opening(Opening::Misconfigured(status)) => {

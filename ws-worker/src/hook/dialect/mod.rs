@@ -59,7 +59,8 @@ pub(crate) struct Reply {
     pub(crate) close: Option<(CloseCode, String)>,
     /// What to store (`None` removes).
     pub(crate) meta: Vec<(Arc<str>, Option<Arc<str>>)>,
-    /// The body should have been text and is not: the app's fault, and the socket's end.
+    /// The body should have been text and is not, or is encoded: the app's fault, and the socket's end. The last complaint
+    /// says so.
     pub(crate) is_broken: bool,
     /// What else could not be followed.
     pub(crate) complaints: Vec<Complaint>,
@@ -172,12 +173,10 @@ pub(crate) fn decode_opening(
             }
         },
     };
-    if reply.is_broken {
-        return Opening::Broken(Complaint {
-            kind: Kind::Text,
-            what: "a body that is no text",
-            value: Vec::new(),
-        });
+    if reply.is_broken
+        && let Some(complaint) = reply.complaints.pop()
+    {
+        return Opening::Broken(complaint);
     }
     let headers = end_to_end(answer, true, &mut reply.complaints);
     Opening::Accept(Accept { protocol, headers }, Box::new(reply))

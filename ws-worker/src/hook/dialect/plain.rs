@@ -96,7 +96,7 @@ fn push_number(out: &mut Vec<u8>, name: &str, number: u64) {
 /// Reads what an answer wants done.
 pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>, is_message: bool) -> Reply {
     let mut reply = Reply::default();
-    let (mut is_binary, mut is_addressed) = (false, false);
+    let (mut is_binary, mut is_addressed, mut coding) = (false, false, None);
     for (name, value) in answer.fields() {
         if name.eq_ignore_ascii_case(b"content-type") {
             let media = value.split(|byte| *byte == b';').next().unwrap_or_default();
@@ -104,6 +104,11 @@ pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>, is_message: bool)
                 .trim_ascii()
                 .eq_ignore_ascii_case(b"application/octet-stream");
             continue;
+        }
+        if name.eq_ignore_ascii_case(b"content-encoding")
+            && !value.eq_ignore_ascii_case(b"identity")
+        {
+            coding = Some(value);
         }
         let Some((b"ws-" | b"Ws-" | b"WS-" | b"wS-", kind)) = name.split_at_checked(3) else {
             continue;
@@ -159,20 +164,15 @@ pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>, is_message: bool)
     }
     reply.to.groups.sort_unstable();
     reply.to.groups.dedup();
+    if let Some(coding) = coding.filter(|_| !answer.body.is_empty()) {
+        return reply.broken("a body has a Content-Encoding", coding); // Which no hook asks for.
+    }
     let message = if is_binary {
         Message::Binary(Cow::Owned(answer.body.to_vec()))
     } else {
         match String::from_utf8(answer.body.to_vec()) {
             Ok(text) => Message::Text(Cow::Owned(text)),
-            Err(_) => {
-                reply.is_broken = true;
-                reply.complaints.push(Complaint {
-                    kind: Kind::Text,
-                    what: "a body is no UTF-8 text",
-                    value: Vec::new(),
-                });
-                return reply;
-            }
+            Err(_) => return reply.broken("a body is no UTF-8 text", b""),
         }
     };
     reply.message = Some(Arc::new(Broadcast::new(message)));
@@ -180,6 +180,17 @@ pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>, is_message: bool)
 }
 
 impl Reply {
+    /// Makes one whose body nobody can be given.
+    fn broken(mut self, what: &'static str, value: &[u8]) -> Self {
+        self.is_broken = true;
+        self.complaints.push(Complaint {
+            kind: Kind::Text,
+            what,
+            value: value.to_vec(),
+        });
+        self
+    }
+
     fn complain(&mut self, what: &'static str, value: &[u8]) {
         self.complaints.push(Complaint {
             kind: Kind::Header,
@@ -407,6 +418,10 @@ mod tests {
         let reply = decoded("Ws-To: self\r\n", b"\xff");
         assert!(reply.message.is_none() && reply.is_broken);
         assert!(decoded("Ws-To: self\r\n", b"").message.is_some());
+        let binary = "Content-Type: application/octet-stream\r\nContent-Encoding:";
+        let zipped = |more: &str| decoded(&format!("{binary} {more}\r\n"), b"\x1f\x8b");
+        assert!(zipped("gzip\r\nWs-To: self").is_broken && !zipped("gzip").is_broken);
+        assert!(zipped("Identity\r\nWs-To: self").message.is_some());
         let endpoint = endpoint_with(hooks());
         let nothing = decode(&endpoint, &Answer::made(204, b"Ws-To: self\r\n", b""), true);
         assert!(nothing.message.is_none());
