@@ -226,3 +226,26 @@ def test_the_map_has_every_module():
         section = text.partition(f"### {crate}\n")[2].partition("\n## ")[0].partition("\n### ")[0]
         named = set(re.findall(r"^    \s*(?:\d )? *([\w/]+\.rs)\b", section, re.M))
         assert named == found, f"{crate}: not on the map {sorted(found - named)}, no such file {sorted(named - found)}"
+
+
+# The one that the comment on floor 0 of ws-proto's lib.rs names.
+LENT = {("input", "deflate")}
+
+
+@pytest.mark.parametrize("crate", ["ws-proto", "ws-worker"])
+def test_imports_go_down_the_floors_of_lib_rs(crate):
+    source = ROOT / crate / "src"
+    floors, floor = {}, None
+    for line in (source / "lib.rs").read_text().splitlines():
+        if found := re.match(r"// (?:Floor (\d)|Beside|And)", line):
+            floor = int(found[1] or 5)
+        elif found := re.match(r"(?:pub )?mod (\w+);", line):
+            floors[found[1]] = floor
+    assert set(floors.values()) >= {0, 1, 2, 3, 4}
+    for file in source.rglob("*.rs"):
+        module = file.relative_to(source).parts[0].removesuffix(".rs")
+        if module not in floors or "test" in str(file.relative_to(source)):
+            continue
+        code = re.split(r"#\[cfg\(test\)\]\s*mod \w+ \{", file.read_text())[0]
+        for used in set(re.findall(r"\bcrate::(\w+)", code)) & set(floors):
+            assert floors[used] <= floors[module] or (module, used) in LENT, f"{file.name} imports {used}, a floor above it"
