@@ -1,4 +1,4 @@
-"""Whether delivery was what CONTRACT 2.3 promises: an app that misbehaves on command, clients, a log on both sides, and `check`,
+"""Whether delivery was what ws-worker/docs/hooks.md promises: an app that misbehaves on command, clients, a log on both sides, and `check`,
 which reads the two logs and proves each rule. Knows nothing of the worker but what reaches an app and a client.
 
     app = Unruly(seed=1)
@@ -268,7 +268,7 @@ def sockets_of(hooks, hook_timeout, talkers):
 
 
 def check(app, talkers, *, hook_timeout=30, concurrency=32, kills=0, drained=False, timeout=60):
-    """Waits until no closed is owed, then holds the logs against the contract; fails with everything that is wrong.
+    """Waits until no closed is owed, then holds the logs against what is promised; fails with everything that is wrong.
 
     kills      how often the worker was killed: so often a number of attempts may begin again, and a closed that was taken may come
                again

@@ -1,5 +1,5 @@
 """Delivery under load while something goes wrong: crowds of clients in the five versions, an app that misbehaves on command, and the
-checker over both logs. The seed is in every failure's parameters; times are short, rules are those of the contract."""
+checker over both logs. The seed is in every failure's parameters; times are short, rules are those of hooks.md."""
 
 import json
 import time

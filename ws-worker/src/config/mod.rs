@@ -364,7 +364,7 @@ impl Route {
 }
 
 /// Returns whether a text can name a group: something without control characters, commas and white space at its ends,
-/// since names stand in comma lists, and not a word of the contract's own. Its length is for the route to bound.
+/// since names stand in comma lists, and neither `self` nor `all`, which are no names. Its length is for the route to bound.
 #[must_use]
 pub fn is_group_name(text: &str) -> bool {
     !matches!(text, "" | "self" | "all")

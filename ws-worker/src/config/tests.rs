@@ -43,7 +43,7 @@ fn hooks(route: &Route) -> &Hooks {
 }
 
 #[test]
-fn defaults_are_those_of_the_contract() {
+fn defaults_are_those_that_were_promised() {
     let config = load("[[route]]\npath = '/'\napp = 'http://127.0.0.1:8080/ws'\n").unwrap();
     let seconds = Duration::from_secs;
     let mib = 1024 * 1024;

@@ -19,7 +19,7 @@ use ws_proto::{CloseCode, Headers, Rejection};
 /// Bytes of an app's own refusal that reach the client; 64 KiB.
 const MAX_REFUSAL: usize = 64 * 1024;
 
-/// What a status means for a message or a closed. [CONTRACT, 2.3.4]
+/// What a status means for a message or a closed, as the table of `docs/hooks.md` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// 2xx.
