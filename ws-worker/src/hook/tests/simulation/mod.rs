@@ -176,6 +176,8 @@ struct World {
     kill_in: Option<u64>,
     /// Handshakes that were let through as probes: in which outage, when, and of which app.
     probes: HashMap<SocketId, (u64, Instant, usize)>,
+    /// Who waits for a permit, before which attempt, and since when.
+    lined: HashMap<(Option<SocketId>, u32), Instant>,
     story: Option<Vec<String>>,
 }
 
@@ -243,6 +245,7 @@ impl World {
             has_stalls,
             kill_in: None,
             probes: HashMap::new(),
+            lined: HashMap::new(),
             story: tells.then(Vec::new),
         };
         let span = lasts * 1000;
