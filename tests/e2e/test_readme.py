@@ -217,6 +217,12 @@ def test_the_ancestry_names_only_what_exists():
         assert re.search(rf"\b(def|fn) {name}\b", places[0].read_text()), f"no {name} in {file}"
 
 
+def test_the_tests_page_has_every_file():
+    found = {path.name for path in (ROOT / "tests" / "e2e").glob("test_*.py")}
+    named = re.findall(r"^\| `e2e/(test_\w+\.py)` \|", (ROOT / "tests" / "README.md").read_text(), re.M)
+    assert sorted(named) == sorted(found)
+
+
 def test_the_map_has_every_module():
     text = (ROOT / "ws-worker" / "ARCHITECTURE.md").read_text()
     for crate in ("ws-proto", "ws-worker"):
