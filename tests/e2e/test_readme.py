@@ -80,6 +80,7 @@ def test_nothing_in_the_readme_is_left_untested():
     assert len(README.read_text().splitlines()) <= 150
 
 
+@pytest.mark.timeout(900)  # It may have to be built.
 def test_the_demo_is_one_command():
     with shell(pages.block(README, "Two commands", "sh"), name="demo") as process:
         wait_for_worker(process)
@@ -142,6 +143,7 @@ def test_the_control_calls_do_what_they_say(chat):
     assert worker.calls == []
 
 
+@pytest.mark.timeout(900)  # It may have to be built.
 def test_the_echo_is_the_example():
     snippet = pages.block(README, "Embedding", "rust")
     assert (ROOT / "ws-worker" / "examples" / "echo.rs").read_text().endswith("\n\n" + snippet)
