@@ -40,7 +40,8 @@ fn main() -> ExitCode {
 
 /// Lets glibc keep up to 32 MiB of freed memory in each of its arenas, rather than 128 KiB: a message of 1 MiB is otherwise
 /// given back to the system with each answer, and taken again page by page, which costs more than all else that is done to it.
-/// Freeing a large block is how it learns of that (`M_MMAP_THRESHOLD` in mallopt(3)); other allocators just free it.
+/// Freeing a large block is how it learns of that (`M_MMAP_THRESHOLD` in mallopt(3)); other allocators just free it. What is
+/// large and stays is allocated before, straight from the system, whose pages count when they are touched.
 fn keep_freed_memory() {
     const LARGEST: usize = 16 * 1024 * 1024;
     drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGEST)));
@@ -68,8 +69,7 @@ fn run(
         tracing::warn!("{warning}");
     }
     let source = move || read().map_err(|error| error.to_string());
-    keep_freed_memory();
-    let ended = ws_worker::supervisor::run(config, Box::new(source));
+    let ended = ws_worker::supervisor::run(config, Box::new(source), keep_freed_memory);
     ws_worker::log::flush();
     match ended {
         Ok(()) => ExitCode::SUCCESS,

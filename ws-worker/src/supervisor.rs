@@ -17,7 +17,7 @@ use crate::reload::{Reloader, Source};
 use crate::service::Service;
 use crate::source::{self, Part, Router};
 use crate::status::Status;
-use crate::worker::{Parts, Worker as Loop, handler};
+use crate::worker::{Parts, Worker as Loop, handler, scratch};
 use mio::{Poll, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::cell::RefCell;
@@ -190,7 +190,7 @@ impl Builder {
     pub fn start(self) -> Result<Running, StartError> {
         match self.fault {
             Some(fault) => Err(StartError::Invalid(fault)),
-            None => start(self.config, &self.factories, None, None),
+            None => start(self.config, &self.factories, None, None, || {}),
         }
     }
 
@@ -201,7 +201,7 @@ impl Builder {
     pub fn run(self) -> Result<(), StartError> {
         match self.fault {
             Some(fault) => Err(StartError::Invalid(fault)),
-            None => run_with(self.config, &self.factories, None),
+            None => run_with(self.config, &self.factories, None, || {}),
         }
     }
 }
@@ -262,17 +262,19 @@ impl Running {
 }
 
 /// Runs a worker until SIGTERM or SIGINT, then drains; a second signal ends it at once. SIGHUP takes what `source` reads.
+/// Calls `settled` when what stays for good is allocated, and before anybody is served.
 ///
 /// # Errors
 /// An address cannot be listened on, or the system refused something.
-pub fn run(config: Config, source: Source) -> Result<(), StartError> {
-    run_with(config, &[], Some(source))
+pub fn run(config: Config, source: Source, settled: fn()) -> Result<(), StartError> {
+    run_with(config, &[], Some(source), settled)
 }
 
 fn run_with(
     config: Config,
     factories: &[Factory],
     source: Option<Source>,
+    settled: fn(),
 ) -> Result<(), StartError> {
     // Signals that come while it starts are kept until somebody can act on them.
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
@@ -281,7 +283,7 @@ fn run_with(
         tracing::warn!(%error, "NOTIFY_SOCKET cannot be used: the service manager is told nothing");
         None
     });
-    let running = start(config, factories, source, service)?;
+    let running = start(config, factories, source, service, settled)?;
     let handle = running.handle();
     let watch = std::thread::Builder::new()
         .name("signals".to_owned())
@@ -321,6 +323,7 @@ fn start(
     factories: &[Factory],
     source: Option<Source>,
     service: Option<Service>,
+    settled: fn(),
 ) -> Result<Running, StartError> {
     raise_descriptor_limit();
     let threads = config.threads.max(1);
@@ -365,9 +368,15 @@ fn start(
     let reloader = Reloader::new(source, &process, Arc::clone(&permits));
     // Just made: nobody has set it.
     let _ = process.reloader.set(reloader);
+    let scratches: Vec<_> = (0..threads).map(|_| scratch()).collect();
+    settled();
     let mut handles = Vec::with_capacity(usize::from(threads));
-    for (thread, ((poll, (inbox, spare)), acceptors)) in
-        polls.into_iter().zip(inboxes).zip(acceptors).enumerate()
+    for (thread, (((poll, (inbox, spare)), acceptors), scratch)) in polls
+        .into_iter()
+        .zip(inboxes)
+        .zip(acceptors)
+        .zip(scratches)
+        .enumerate()
     {
         let thread = thread as u8;
         let seed = Seed {
@@ -375,6 +384,7 @@ fn start(
             poll,
             inbox,
             spare,
+            scratch,
             acceptors,
             control: control.take(),
             process: Arc::clone(&process),
@@ -544,6 +554,7 @@ struct Seed {
     poll: Poll,
     inbox: Inbox,
     spare: Spare,
+    scratch: Box<[u8]>,
     acceptors: Vec<Acceptor>,
     control: Option<Bound>,
     process: Arc<Process>,
@@ -585,6 +596,7 @@ impl Seed {
             router,
             inbox: self.inbox,
             spare: self.spare,
+            scratch: self.scratch,
         })
     }
 }

@@ -81,7 +81,8 @@ use broadcast::{Owed, Spreading};
 use drain::{Drain, Leaving};
 pub(crate) use reload::handler;
 
-fn scratch() -> Box<[u8]> {
+/// Makes the read buffer. Memory that is fresh from the system costs nothing until it is read into.
+pub(crate) fn scratch() -> Box<[u8]> {
     vec![0; SCRATCH].into_boxed_slice()
 }
 
@@ -150,6 +151,7 @@ pub(crate) struct Parts {
     pub(crate) router: Router,
     pub(crate) inbox: Inbox,
     pub(crate) spare: Spare,
+    pub(crate) scratch: Box<[u8]>,
 }
 
 impl Worker {
@@ -164,6 +166,7 @@ impl Worker {
             router,
             inbox,
             spare,
+            scratch,
         } = parts;
         for (number, acceptor) in acceptors.iter_mut().enumerate() {
             acceptor.register(poll.registry(), source::token(Part::Listener, number))?;
@@ -181,7 +184,7 @@ impl Worker {
             poll,
             common: Common {
                 now,
-                scratch: scratch(),
+                scratch,
                 out: Output::with_capacity(16 * 1024),
                 router,
                 counts,
