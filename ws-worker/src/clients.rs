@@ -2,10 +2,10 @@
 
 use crate::client::Client;
 use crate::command::SocketId;
+use crate::pages::Pages;
 use crate::source::{self, Part};
 use crate::timers::Entry;
 use mio::Token;
-use slab::Slab;
 
 /// Bits of a token that hold the slot; the generation lies above, the part above that.
 const SLOT_BITS: u32 = 32;
@@ -14,7 +14,7 @@ const GENERATIONS: u32 = 1 << 24;
 /// The slab.
 #[derive(Default)]
 pub(crate) struct Clients {
-    slab: Slab<Client>,
+    slab: Pages<Client>,
     generation: u32,
 }
 
@@ -22,38 +22,40 @@ impl Clients {
     /// Adds the client that `make` makes of its slot and generation.
     pub(crate) fn insert(&mut self, make: impl FnOnce(Entry) -> Client) -> Entry {
         self.generation = (self.generation + 1) % GENERATIONS;
-        let vacant = self.slab.vacant_entry();
-        let entry = Entry {
-            slot: vacant.key() as u32,
+        let mut entry = Entry {
+            slot: 0,
             generation: self.generation,
         };
-        vacant.insert(make(entry));
+        self.slab.insert(|slot| {
+            entry.slot = slot;
+            make(entry)
+        });
         entry
     }
 
     pub(crate) fn get_mut(&mut self, entry: Entry) -> Option<&mut Client> {
         self.slab
-            .get_mut(entry.slot as usize)
+            .get_mut(entry.slot)
             .filter(|client| client.entry == entry)
     }
 
     pub(crate) fn at(&self, slot: u32) -> Option<&Client> {
-        self.slab.get(slot as usize)
+        self.slab.get(slot)
     }
 
     pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut Client> {
-        self.slab.get_mut(slot as usize)
+        self.slab.get_mut(slot)
     }
 
     /// Finds a socket by its id: the slot says where, the key whether it is still the same.
     pub(crate) fn find(&mut self, id: SocketId) -> Option<&mut Client> {
         self.slab
-            .get_mut(id.slot as usize)
+            .get_mut(id.slot)
             .filter(|client| client.key == id.key)
     }
 
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Client> {
-        self.slab.try_remove(slot as usize)
+        self.slab.remove(slot)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -61,11 +63,11 @@ impl Clients {
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.slab.iter().map(|(_, client)| client.entry).collect()
+        self.slab.iter().map(|client| client.entry).collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Client> {
-        self.slab.iter().map(|(_, client)| client)
+        self.slab.iter()
     }
 }
 

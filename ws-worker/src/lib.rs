@@ -11,6 +11,7 @@ pub mod config;
 pub mod counters;
 mod inherited;
 pub mod log;
+mod pages;
 mod random;
 mod stream;
 mod tls;
