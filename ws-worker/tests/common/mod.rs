@@ -130,6 +130,16 @@ impl Client {
         self.send(Message::text(text));
     }
 
+    /// Reads so many bytes as they come; those first that came together with the answer to the handshake.
+    pub fn read_exact(&mut self, room: &mut [u8]) {
+        let early = room.len().min(self.unread.len());
+        for (place, byte) in room.iter_mut().zip(self.unread.drain(..early)) {
+            *place = byte;
+        }
+        let rest = room.get_mut(early..).unwrap_or_default();
+        self.stream.read_exact(rest).expect("the worker sends");
+    }
+
     /// Sends raw bytes.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the worker reads");
