@@ -210,7 +210,7 @@ def test_kills_while_the_app_misbehaves(serve):
     talkers, lives = [], 5
     try:
         for life in range(lives):
-            worker = serve(app.url, 'hook_timeout = "1s"')
+            worker = serve(app.url, 'hook_timeout = "5s"')
             crowd = Crowd(worker.address, 20, count=30, endings=["close", "fin", "rst"], seed=life, first=20 * life)
             talkers += crowd.talkers
             before = len(app.seen())
@@ -219,8 +219,8 @@ def test_kills_while_the_app_misbehaves(serve):
             kill(worker)
             crowd.end()
         app.behave()
-        serve(app.url, 'hook_timeout = "1s"')
-        check(app, talkers, kills=lives, hook_timeout=1)
+        serve(app.url, 'hook_timeout = "5s"')
+        check(app, talkers, kills=lives, hook_timeout=5)
         counts(app, lives)
     finally:
         app.stop()
