@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from support import free_port, running, wait_for
+from wire import DEADLINE
 
 HERE = Path(__file__).parent / "apps"
 
@@ -219,7 +220,7 @@ class Script:
         with self.lock:
             return [hook for hook in self.hooks if hook.event == event]
 
-    def wait(self, event, count=1, timeout=10):
+    def wait(self, event, count=1, timeout=DEADLINE):
         """The first `count` hooks of this event, when they are there."""
         return wait_for(lambda: len(found := self.of(event)) >= count and found, f"{count} × {event}", timeout)[:count]
 

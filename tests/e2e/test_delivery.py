@@ -9,7 +9,7 @@ import time
 import pytest
 
 from support import free_port, wait_for
-from wire import HYBI, TEXT, VERSIONS, Client, Closed, Refused, exchange, frame, handshake
+from wire import DEADLINE, HYBI, TEXT, VERSIONS, Client, Closed, Refused, exchange, frame, handshake
 
 CODES_OF_OLD = {1008: 1002, 1011: 1001, 1012: 1001, 1013: 1001}
 
@@ -538,7 +538,7 @@ def test_a_full_queue_stops_reading_and_loses_nothing(workers, script):
         script.wait("message")
         gate.set()
         writer.join()
-        hooks = script.wait("message", sent, timeout=30)
+        hooks = script.wait("message", sent, timeout=3 * DEADLINE)
     assert [int(hook.text[:4]) for hook in hooks] == list(range(sent))
 
 
