@@ -290,17 +290,17 @@ impl Worker {
     #[inline]
     fn has_errands(&self) -> bool {
         self.is_busy
-            | self.is_watched
-            | self.accept_pending
-            | !self.awake.is_empty()
-            | !self.common.router.own.is_empty()
-            | !self.common.router.outcomes.is_empty()
-            | self.spreading.is_some()
-            | self.accept_at.is_some()
-            | self.common.starved_since.is_some()
-            | self.drain.is_some()
-            | !self.leaving.is_empty()
-            | self.coming.is_some()
+            || self.is_watched
+            || self.accept_pending
+            || !self.awake.is_empty()
+            || !self.common.router.own.is_empty()
+            || !self.common.router.outcomes.is_empty()
+            || self.spreading.is_some()
+            || self.accept_at.is_some()
+            || self.common.starved_since.is_some()
+            || self.drain.is_some()
+            || !self.leaving.is_empty()
+            || self.coming.is_some()
     }
 
     /// Does all but events and the clients' deadlines; returns whether a drain is over.
