@@ -128,6 +128,7 @@ impl Worker {
         }
     }
 
+    #[inline(always)] // Of two callers one has the crowd.
     fn deliver(&mut self, spreading: &mut Spreading, slot: u32) {
         let Spreading { batch, counted, .. } = spreading;
         let Some(client) = self.clients.at_mut(slot) else {
