@@ -77,6 +77,7 @@ impl Process {
     pub(crate) fn new(config: Arc<Config>) -> Result<Arc<Self>, getrandom::Error> {
         let mut boot = [0; 16];
         getrandom::fill(&mut boot)?;
+        let boot = without_dash(boot);
         let [a, b, c, ..] = boot;
         let shared = Shared {
             counters: Counters::new(config.threads),
@@ -186,4 +187,28 @@ impl Shared {
 pub(crate) fn breakers(old: &[Arc<Breaker>], config: &Config) -> Breakers {
     let new = (old.len()..config.apps()).map(|_| Arc::default());
     old.iter().map(Arc::clone).chain(new).collect()
+}
+
+/// Changes a boot's id if its text, with which the ids of all its sockets begin, began with a dash: on a command line that
+/// would be an option.
+fn without_dash(mut boot: [u8; 16]) -> [u8; 16] {
+    const DASH: u8 = 62; // In base64url.
+    let [first, ..] = &mut boot;
+    if *first >> 2 == DASH {
+        *first ^= 0x80;
+    }
+    boot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_id_begins_with_a_dash() {
+        for first in 0..=u8::MAX {
+            let boot = without_dash([first; 16]);
+            assert!(!URL_SAFE_NO_PAD.encode(boot).starts_with('-'), "{first}");
+        }
+    }
 }
