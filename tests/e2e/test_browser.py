@@ -96,7 +96,7 @@ def test_a_page_that_is_left_is_gone_at_once(page, demo):
     page.wait_for_text("#state", "open")
     assert demo.descriptors() > idle
     page.open("about:blank")
-    wait_for(lambda: demo.descriptors() <= before, "the worker to see the page leave", 2)
+    wait_for(lambda: demo.descriptors() <= before, "the worker to see the page leave")
     page.close_window()
     page.turn_to(page.call("GET", "/window/handles")[0])
 
