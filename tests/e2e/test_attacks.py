@@ -487,7 +487,7 @@ def test_running_out_of_descriptors_is_survived(workers):
     finally:
         for sock in clients:
             sock.close()
-    wait_for(lambda: opens_cleanly(worker), "the worker to accept again", 3)
+    wait_for(lambda: opens_cleanly(worker), "the worker to accept again")
 
 
 def test_connections_beyond_the_limit_are_turned_away(workers):

@@ -127,7 +127,7 @@ def test_the_clients_end_is_heard_at_once(client, script, way):
     else:
         client.connection.reset_stream(stream)
         client.flush()
-    (closed,) = script.wait("closed", timeout=3)
+    (closed,) = script.wait("closed")
     assert (closed["ws-closed-by"], closed["ws-clean"]) == ("client", "1" if way == "closing handshake" else "0")
 
 

