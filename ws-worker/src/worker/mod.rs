@@ -31,7 +31,7 @@ use ws_proto::{Instant, Output};
 const SCRATCH: usize = 256 * 1024;
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
-/// A loop that is so late may not have been told yet of what has come: the kernel tells of [`EVENTS`] at once.
+/// A loop that is so late may have been stopped, after it was told what has come.
 const LATE: Duration = Duration::from_millis(100);
 /// How often the budget is looked at while it stops everybody, and how long one client is stopped at most.
 const STARVED_TICK: Duration = Duration::from_millis(50);
@@ -247,7 +247,7 @@ impl Worker {
                 self.event(event);
             }
             if self.timers.is_due(self.common.now) {
-                self.serve_due();
+                self.serve_due(events.iter().count() >= EVENTS);
             }
             has_errands = self.has_errands();
             let is_over = has_errands && self.do_errands();
@@ -437,14 +437,14 @@ impl Worker {
         }
     }
 
-    /// Serves those whose deadline may have come.
+    /// Serves those whose deadline may have come. A client of which the kernel may still have something to tell is listened
+    /// to before it is called silent.
     #[inline(never)]
-    fn serve_due(&mut self) {
-        // A client is listened to before it is called silent.
-        let mut is_late = false;
+    fn serve_due(&mut self, more_came: bool) {
+        let mut is_late = more_came;
         if let Some(earliest) = self.timers.poll_timeout() {
             let lag = self.common.now.since(earliest);
-            is_late = lag >= LATE;
+            is_late |= lag >= LATE;
             self.common.counts.lag.add(lag);
         }
         let mut due = std::mem::take(&mut self.due);
