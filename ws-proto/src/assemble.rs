@@ -197,6 +197,13 @@ impl Assembler {
         }
     }
 
+    /// Returns how many bytes of payload came of the unfinished message.
+    pub(crate) fn received(&self) -> usize {
+        self.partial
+            .as_deref()
+            .map_or(0, |partial| partial.received)
+    }
+
     /// Returns how many bytes of heap it holds.
     pub(crate) fn memory(&self) -> usize {
         self.partial.as_deref().map_or(0, |partial| {

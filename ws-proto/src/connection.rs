@@ -443,6 +443,15 @@ impl Connection {
         }
     }
 
+    /// Returns how many bytes came of a message that is not whole yet: compressed ones, where it is compressed.
+    ///
+    /// A driver that lets many peers take turns may let one finish: pieces of many long messages push each other out of the
+    /// caches.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.assembler.received()
+    }
+
     /// Returns how many bytes of heap it holds: an unfinished message, a close reason, a client's keys, and with context
     /// takeover what is remembered of messages.
     #[must_use]

@@ -462,6 +462,27 @@ fn an_announced_length_reserves_nothing() {
 }
 
 #[test]
+fn what_came_of_an_unfinished_message_is_told() {
+    for (version, bytes, came) in [
+        (Version::Rfc6455, frame(0x81, &[b'a'; 9000], KEY), 8),
+        (Version::Rfc6455, frame(0x82, &[b'a'; 9000], KEY), 8),
+        (
+            Version::Hixie76,
+            [&[0], &[b'a'; 9000][..], &[0xff]].concat(),
+            1,
+        ),
+    ] {
+        let mut connection = open(version);
+        let mut out = Output::default();
+        assert_eq!(connection.unfinished(), 0);
+        feed(&mut connection, at(1), &bytes[..4000], &mut out);
+        assert_eq!(connection.unfinished(), 4000 - came);
+        feed(&mut connection, at(1), &bytes[4000..], &mut out);
+        assert_eq!(connection.unfinished(), 0);
+    }
+}
+
+#[test]
 fn a_buffer_never_outgrows_the_largest_message() {
     for first in [0x81, 0x82] {
         let mut connection = server(Version::Rfc6455, &limits(10_000));
