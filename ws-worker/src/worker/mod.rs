@@ -309,6 +309,10 @@ impl Worker {
         self.time();
         for _ in 0..self.awake.len() {
             if let Some(entry) = self.awake.pop_front() {
+                // Only here: whom an event serves as well still stands in the queue, once.
+                if let Some(client) = self.clients.get_mut(entry) {
+                    client.flags.set(Flags::QUEUED, false);
+                }
                 self.serve(entry);
             }
         }
@@ -486,7 +490,6 @@ impl Worker {
         client.flags.raise(Flags::READABLE, readable);
         client.flags.raise(Flags::HANGUP, hangup);
         client.outbound.writable |= writable;
-        client.flags.set(Flags::QUEUED, false);
         if self.common.starved_since.is_none() && self.process.is_out_of_memory() {
             // Not at the end of the turn: until then everybody could take another share.
             self.common.starved_since = Some(self.common.now);
@@ -569,6 +572,7 @@ impl Worker {
             Verdict::Again => {
                 if !client.flags.has(Flags::QUEUED) {
                     client.flags.set(Flags::QUEUED, true);
+                    debug_assert!(!self.awake.contains(&entry), "each in turn");
                     self.awake.push_back(entry);
                 }
             }

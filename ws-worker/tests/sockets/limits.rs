@@ -6,36 +6,60 @@ use super::*;
 fn a_client_that_does_not_read_is_not_read_and_misses_nothing_when_it_comes_back() {
     let (_running, address) = echo();
     for version in ALL {
-        let mut client = open(address, version, "/");
-        client
-            .stream
-            .set_write_timeout(Some(Duration::from_millis(300)))
-            .unwrap();
-        let line = "0123456789".repeat(100);
-        let frame = match version.has_binary() {
-            true => [&[0x81, 0xfe, 0x03, 0xe8, 0, 0, 0, 0], line.as_bytes()].concat(),
-            false => [b"\x00", line.as_bytes(), b"\xff"].concat(),
-        };
-        // Writes until the pipe is full both ways.
-        let mut sent = 0;
-        let partial = 'full: loop {
-            let mut rest = frame.as_slice();
-            while !rest.is_empty() {
-                match client.stream.write(rest) {
-                    Ok(count) => rest = &rest[count..],
-                    Err(_) => break 'full frame.len() - rest.len(),
-                }
-            }
-            sent += 1;
-            assert!(sent < 200_000, "somebody buffers without end");
-        };
-        for _ in 0..sent {
-            assert_eq!(client.receive_text(), line);
+        check_unread(address, version, 1000);
+    }
+}
+
+/// Sends text of so many bytes to an echo until nothing more goes in either direction, then reads it all.
+#[track_caller]
+fn check_unread(address: SocketAddr, version: Version, length: usize) {
+    let mut client = open(address, version, "/");
+    client
+        .stream
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let line = "0123456789abcdef".repeat(length)[..length].to_owned();
+    let frame = match version.has_binary() {
+        true => {
+            let length = (length as u16).to_be_bytes();
+            [&[0x81, 0xfe], &length[..], &[0; 4], line.as_bytes()].concat()
         }
-        client.stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        client.raw(&frame[partial..]);
+        false => [b"\x00", line.as_bytes(), b"\xff"].concat(),
+    };
+    // Writes until the pipe is full both ways.
+    let mut sent = 0;
+    let partial = 'full: loop {
+        let mut rest = frame.as_slice();
+        while !rest.is_empty() {
+            match client.stream.write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(_) => break 'full frame.len() - rest.len(),
+            }
+        }
+        sent += 1;
+        assert!(sent < 200_000, "somebody buffers without end");
+    };
+    for _ in 0..sent {
         assert_eq!(client.receive_text(), line);
     }
+    client.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    client.raw(&frame[partial..]);
+    assert_eq!(client.receive_text(), line);
+}
+
+#[test]
+fn who_sends_more_than_its_share_stands_in_the_queue_once() {
+    // Where it stood twice, an assertion of the loop would end it.
+    let (_running, address) = echo();
+    let mut client = open(address, Version::Rfc6455, "/");
+    let pings = [0x89, 0x80, 0, 0, 0, 0].repeat(3000);
+    let mut reader = client.stream.try_clone().unwrap();
+    let drain = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    for _ in 0..300 {
+        client.raw(&pings);
+    }
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(drain.join().unwrap().unwrap(), 300 * 3000 * 2);
 }
 
 #[test]
