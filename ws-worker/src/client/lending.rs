@@ -122,6 +122,8 @@ impl Lending<'_> {
             let framed = connection.frame(*now, &message)?;
             let written = outbound.write_framed(*now, stream, out, &framed, message);
             flags.raise(Flags::BROKEN, written.is_err());
+            // At once: the rest of the turn would read on.
+            flags.raise(Flags::BLOCKED, outbound.is_above_high_mark());
         }
         self.client.count_out(self.common, 1, length as u64);
         Ok(())

@@ -10,6 +10,15 @@ fn a_client_that_does_not_read_is_not_read_and_misses_nothing_when_it_comes_back
     }
 }
 
+#[test]
+fn nor_is_one_read_whose_messages_are_written_from_where_they_lie() {
+    let builder = Worker::builder().route_with("/", || Echo, |route| route.max_output = 128 << 10);
+    let (_running, address) = started(builder);
+    for version in ALL {
+        check_unread(address, version, 32 << 10);
+    }
+}
+
 /// Sends text of so many bytes to an echo until nothing more goes in either direction, then reads it all.
 #[track_caller]
 fn check_unread(address: SocketAddr, version: Version, length: usize) {
