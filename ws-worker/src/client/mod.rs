@@ -34,7 +34,7 @@ const TURN_BYTES: usize = 512 * 1024;
 /// Where in the shared buffer is read to: behind two bytes and the six of a short frame's head its payload lies where a
 /// word begins, and is proved as text by words.
 const SCRATCH_OFFSET: usize = 2;
-/// Messages likewise.
+/// Messages likewise, and pings and pongs.
 const TURN_MESSAGES: usize = 1024;
 /// A message of which so much came is finished all the same: pieces of many clients' messages push each other out of the
 /// caches, which costs a third of the CPU time of 1 MiB.
@@ -532,9 +532,9 @@ impl Client {
 
     #[inline(never)]
     fn event(&mut self, cx: &mut Context<'_>, event: Option<Event<'_>>, share: &mut Share) {
+        share.messages = share.messages.saturating_sub(usize::from(event.is_some()));
         match event {
             Some(Event::Message(message)) => {
-                share.messages = share.messages.saturating_sub(1);
                 if self.flags.has(Flags::DEFLATES) {
                     // A few bytes may have become many: its share is of what others wait for.
                     share.bytes = share.bytes.saturating_sub(message.payload().len());
