@@ -34,14 +34,13 @@ impl Flags {
     /// Its messages wait.
     pub(crate) const STOPPED: Self = Self(Self::PAUSED.0 | Self::BLOCKED.0);
     /// It may have to be paused or let go on.
-    pub(crate) const HINDERED: Self = Self(Self::PAUSED.0 | Self::BLOCKED.0 | Self::SUSPENDED.0);
+    pub(crate) const HINDERED: Self = Self(Self::STOPPED.0 | Self::STARVED.0 | Self::SUSPENDED.0);
 
     /// It may be hindered, or has more to read.
     pub(crate) const UNSETTLED: Self = Self(Self::HINDERED.0 | Self::READABLE.0);
 
     /// What says how it is to be served.
-    pub(crate) const CALLED: Self =
-        Self(Self::UNSETTLED.0 | Self::CALM.0 | Self::BROKEN.0 | Self::STARVED.0);
+    pub(crate) const CALLED: Self = Self(Self::UNSETTLED.0 | Self::CALM.0 | Self::BROKEN.0);
 
     /// Returns these and those.
     pub(crate) const fn and(self, flags: Self) -> Self {
