@@ -41,8 +41,9 @@ impl Wheel {
                 slot,
                 generation: 0,
             };
+            let now = Instant::at(self.now);
             let deadline = Instant::at(self.now + after + u64::from(slot) % 25_000);
-            self.timers.arm(entry, armed, Some(deadline));
+            self.timers.arm(now, entry, armed, Some(deadline));
         }
     }
 

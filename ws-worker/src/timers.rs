@@ -45,16 +45,28 @@ impl Timers {
         }
     }
 
-    /// Makes sure that the entry comes no later than `deadline`. An earlier entry is left where it is.
+    /// Makes sure that the entry comes no later than `deadline`; one that has passed counts from `now`. An earlier entry is
+    /// left where it is.
     #[inline]
-    pub(crate) fn arm(&mut self, entry: Entry, armed: &mut Armed, deadline: Option<Instant>) {
+    pub(crate) fn arm(
+        &mut self,
+        now: Instant,
+        entry: Entry,
+        armed: &mut Armed,
+        deadline: Option<Instant>,
+    ) {
         let Some(deadline) = deadline else { return };
         // Rounded up: at its tick a deadline has passed.
         let wanted = deadline.as_millis().div_ceil(TICK);
         if wanted >= armed.0 {
             return;
         }
-        let tick = wanted.clamp(self.next, self.next + SLOTS as u64 - 1);
+        // Nobody moves the wheel on while nothing is due: an idle hour would count as lag. What lies in it is not skipped.
+        let current = now.as_millis() / TICK;
+        self.next = self.next.max(current.min(self.earliest));
+        let tick = wanted
+            .max(current)
+            .clamp(self.next, self.next + SLOTS as u64 - 1);
         if tick >= armed.0 {
             return;
         }
@@ -145,6 +157,11 @@ mod tests {
         }
     }
 
+    fn arm(timers: &mut Timers, now: u64, slot: u32, armed: &mut Armed, deadline: u64) {
+        let (now, deadline) = (Instant::at(now), Instant::at(deadline));
+        timers.arm(now, entry(slot), armed, Some(deadline));
+    }
+
     fn due_at(timers: &mut Timers, now: u64) -> Vec<u32> {
         let mut due = Vec::new();
         timers.take_due(Instant::at(now), &mut due);
@@ -155,7 +172,7 @@ mod tests {
     fn an_entry_never_comes_before_its_tick_and_never_late() {
         let mut timers = Timers::new(Instant::at(1_000));
         let mut armed = Armed::NEVER;
-        timers.arm(entry(1), &mut armed, Some(Instant::at(1_100)));
+        arm(&mut timers, 1_000, 1, &mut armed, 1_100);
         assert!(due_at(&mut timers, 1_099).is_empty());
         let at = timers.poll_timeout().unwrap();
         assert!(at >= Instant::at(1_100) && at < Instant::at(1_100 + TICK));
@@ -167,9 +184,9 @@ mod tests {
     fn a_later_deadline_costs_no_entry_and_a_nearer_one_does() {
         let mut timers = Timers::new(Instant::at(0));
         let mut armed = Armed::NEVER;
-        timers.arm(entry(1), &mut armed, Some(Instant::at(1_000)));
-        timers.arm(entry(1), &mut armed, Some(Instant::at(2_000)));
-        timers.arm(entry(1), &mut armed, Some(Instant::at(500)));
+        arm(&mut timers, 0, 1, &mut armed, 1_000);
+        arm(&mut timers, 0, 1, &mut armed, 2_000);
+        arm(&mut timers, 0, 1, &mut armed, 500);
         assert_eq!(due_at(&mut timers, 600), [1]);
         assert_eq!(due_at(&mut timers, 3_000), [1]); // The first one, stale.
     }
@@ -181,14 +198,14 @@ mod tests {
         for round in 0..20 {
             // Every second brings an earlier deadline, which is met, and then the late one again.
             let now = round * 1_000;
-            timers.arm(entry(1), &mut armed, Some(Instant::at(now + 30_000)));
-            timers.arm(entry(1), &mut armed, Some(Instant::at(now + 500)));
+            arm(&mut timers, now, 1, &mut armed, now + 30_000);
+            arm(&mut timers, now, 1, &mut armed, now + 500);
             let mut due = Vec::new();
             timers.take_due(Instant::at(now + 600), &mut due);
             assert_eq!(due.len(), 1);
             assert!(timers.disarm(&mut armed) && armed == Armed::NEVER);
         }
-        timers.arm(entry(1), &mut armed, Some(Instant::at(60_000)));
+        arm(&mut timers, 19_600, 1, &mut armed, 60_000);
         let mut genuine = 0;
         for _ in due_at(&mut timers, 59_000) {
             genuine += u32::from(timers.disarm(&mut armed));
@@ -204,10 +221,52 @@ mod tests {
     fn what_lies_beyond_the_wheel_is_asked_at_its_edge() {
         let mut timers = Timers::new(Instant::at(0));
         let mut armed = Armed::NEVER;
-        timers.arm(entry(1), &mut armed, Some(Instant::at(10_000_000)));
+        arm(&mut timers, 0, 1, &mut armed, 10_000_000);
         let edge = timers.poll_timeout().unwrap();
         assert!(edge.as_millis() <= SLOTS as u64 * TICK);
         assert_eq!(due_at(&mut timers, edge.as_millis()), [1]);
+    }
+
+    #[test]
+    fn what_is_armed_after_a_long_idleness_is_not_late() {
+        let mut timers = Timers::new(Instant::at(0));
+        let now = 3_600_000;
+        let mut armed = Armed::NEVER;
+        arm(&mut timers, now, 1, &mut armed, 3_610_000);
+        let at = timers.poll_timeout().unwrap();
+        assert!(at >= Instant::at(3_610_000) && at < Instant::at(3_610_000 + TICK));
+        assert!(due_at(&mut timers, 3_609_999).is_empty());
+        assert!(!timers.disarm(&mut armed));
+        assert_eq!(due_at(&mut timers, at.as_millis()), [1]);
+        assert!(timers.disarm(&mut armed));
+    }
+
+    #[test]
+    fn a_deadline_that_passed_long_ago_comes_at_once_and_counts_from_now() {
+        let mut timers = Timers::new(Instant::at(0));
+        arm(&mut timers, 0, 1, &mut Armed::NEVER.clone(), 60_000);
+        let now = 50_000;
+        arm(&mut timers, now, 2, &mut Armed::NEVER.clone(), 10_000);
+        let at = timers.poll_timeout().unwrap();
+        assert!(at <= Instant::at(now) && at > Instant::at(now - TICK));
+        assert_eq!(due_at(&mut timers, now), [2]);
+        assert_eq!(due_at(&mut timers, 60_000), [1]);
+    }
+
+    #[test]
+    fn what_is_due_is_not_skipped_by_what_is_armed_meanwhile() {
+        let mut timers = Timers::new(Instant::at(0));
+        let (mut due, mut far, mut passed) = (Armed::NEVER, Armed::NEVER, Armed::NEVER);
+        arm(&mut timers, 0, 1, &mut due, 30_000);
+        // The loop was away for longer than the wheel reaches.
+        let now = 3_600_000;
+        arm(&mut timers, now, 2, &mut far, 3_700_000);
+        arm(&mut timers, now, 3, &mut passed, 1);
+        assert_eq!(timers.poll_timeout(), Some(Instant::at(30_000)));
+        assert!(!timers.disarm(&mut due));
+        assert_eq!(due_at(&mut timers, now), [1, 2, 3]);
+        assert!(timers.disarm(&mut due) && timers.disarm(&mut far) && timers.disarm(&mut passed));
+        assert_eq!(timers.poll_timeout(), None);
     }
 
     #[test]
@@ -220,13 +279,15 @@ mod tests {
             (3, 70 * TICK),
             (4, (SLOTS as u64 - 1) * TICK),
         ] {
-            timers.arm(
-                entry(slot),
+            arm(
+                &mut timers,
+                now,
+                slot,
                 &mut Armed::NEVER.clone(),
-                Some(Instant::at(now + delay).min(Instant::at(now + delay))),
+                now + delay,
             );
         }
-        timers.arm(entry(0), &mut Armed::NEVER.clone(), Some(Instant::at(1)));
+        arm(&mut timers, now, 0, &mut Armed::NEVER.clone(), 1);
         let mut seen = Vec::new();
         while let Some(at) = timers.poll_timeout() {
             seen.extend(due_at(&mut timers, at.as_millis()));

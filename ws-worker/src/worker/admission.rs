@@ -123,7 +123,8 @@ impl Worker {
             return self.finish(entry, Verdict::Leaves);
         }
         let deadline = client.poll_timeout(&self.process.config);
-        self.timers.arm(entry, &mut client.armed, deadline);
+        self.timers
+            .arm(self.common.now, entry, &mut client.armed, deadline);
     }
 }
 

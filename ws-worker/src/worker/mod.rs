@@ -468,7 +468,8 @@ impl Worker {
         self.process.ends.flush(self.common.now, false);
         if std::mem::replace(&mut self.probed, messages) != messages || self.process.ends.owes() {
             let deadline = Some(self.common.now + PROBE_TICK);
-            self.timers.arm(PROBE, &mut self.probe, deadline);
+            self.timers
+                .arm(self.common.now, PROBE, &mut self.probe, deadline);
         }
     }
 
@@ -565,7 +566,8 @@ impl Worker {
                 self.process.counters.connections.subtract(1);
                 // Ends beyond those that a second may log are told when it is over.
                 let told = Some(self.common.now + ENDS_TOLD);
-                self.timers.arm(PROBE, &mut self.probe, told);
+                self.timers
+                    .arm(self.common.now, PROBE, &mut self.probe, told);
                 self.accept_at = None; // A descriptor is free: who waits at the door may come in.
                 return;
             }
@@ -582,7 +584,8 @@ impl Worker {
         if !(is_calm && client.flags.has(Flags::CALM)) {
             client.flags.set(Flags::CALM, is_calm);
             let deadline = client.poll_timeout(&self.process.config);
-            self.timers.arm(entry, &mut client.armed, deadline);
+            self.timers
+                .arm(self.common.now, entry, &mut client.armed, deadline);
         }
         if let Phase::Opening(_) = client.phase {
             self.bound_handshakes(entry);

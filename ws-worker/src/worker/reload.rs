@@ -79,7 +79,8 @@ impl Worker {
                 && !client.flags.has(Flags::CALM)
             {
                 let deadline = client.poll_timeout(&self.process.config);
-                self.timers.arm(entry, &mut client.armed, deadline);
+                self.timers
+                    .arm(self.common.now, entry, &mut client.armed, deadline);
             }
         }
     }
