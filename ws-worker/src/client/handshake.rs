@@ -17,8 +17,7 @@ impl Client {
             return;
         };
         let process = cx.process;
-        let asked = opening.ask(process, id, cx.handlers);
-        self.counted_peer = opening.counted_peer().map(Box::new);
+        let asked = opening.ask(process, id, cx.handlers, &mut self.counted_peer);
         let (decision, id_of_route) = match asked {
             Ok(asked) => asked,
             Err(refusal) => return self.refuse(cx, refusal),

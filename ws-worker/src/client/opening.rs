@@ -58,7 +58,6 @@ pub(crate) struct Opening {
     /// The head is whole: what remains is up to the handler, or hixie-76's eight bytes.
     answered: bool,
     route: RouteId,
-    counted_peer: Option<IpAddr>,
     /// What the app wants done to the socket once it is open: it knows the id since it was asked.
     kept: Vec<Action>,
     kept_bytes: usize,
@@ -88,7 +87,6 @@ impl Opening {
             listed: false,
             answered: false,
             route: RouteId(0),
-            counted_peer: None,
             kept: Vec::new(),
             kept_bytes: 0,
         }
@@ -139,12 +137,14 @@ impl Opening {
         }
     }
 
-    /// Finds the route, checks what the configuration says of it, and asks its handler.
+    /// Finds the route, checks what the configuration says of it, and asks its handler. The address that is counted is in
+    /// `counted_peer` before that: the handler may panic.
     pub(crate) fn ask(
         &mut self,
         process: &Process,
         id: SocketId,
         handlers: &mut [Box<dyn Handler>],
+        counted_peer: &mut Option<Box<IpAddr>>,
     ) -> Result<(Decision, RouteId), Refusal> {
         self.answered = true;
         let config = &process.config;
@@ -175,7 +175,7 @@ impl Opening {
             if !process.count_peer(address, limit) {
                 return Err(Refusal::Unavailable);
             }
-            self.counted_peer = Some(address);
+            *counted_peer = Some(Box::new(address));
         }
         let location = request.location(forwarded.secure, forwarded.host.as_deref());
         let connecting = Connecting {
@@ -326,10 +326,6 @@ impl Opening {
             self.protocol.as_deref(),
             id,
         ])
-    }
-
-    pub(crate) fn counted_peer(&self) -> Option<IpAddr> {
-        self.counted_peer
     }
 
     /// Counts it among the handshakes in flight, from its first byte on.

@@ -362,3 +362,31 @@ fn one_peer_has_its_share_of_sockets_and_no_more() {
         ask(address, ClientOptions::new(Version::Rfc6455, "h", "/")).is_ok()
     });
 }
+
+#[test]
+fn a_handler_that_panics_when_it_is_asked_costs_the_peer_none_of_its_share() {
+    struct Fragile;
+    impl Handler for Fragile {
+        fn on_connect(&mut self, request: &Connecting<'_>) -> Decision {
+            assert!(request.path() != "/panic", "as asked");
+            Decision::accept()
+        }
+    }
+    let (_running, address) = started(Worker::builder().route("/", || Fragile).configure(
+        |config| {
+            config.bounds.max_per_peer = Some(2);
+        },
+    ));
+    for version in ALL {
+        let answer = ask(address, ClientOptions::new(version, "h", "/panic"))
+            .err()
+            .unwrap();
+        assert!(!answer.contains("503"), "{version}: {answer}");
+    }
+    let _first = open(address, Version::Rfc6455, "/");
+    let _second = open(address, Version::Rfc6455, "/");
+    let answer = ask(address, ClientOptions::new(Version::Rfc6455, "h", "/"))
+        .err()
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+}
