@@ -128,6 +128,7 @@ impl Client {
             return;
         };
         let kept = opening.take_kept();
+        let is_late = opening.was_decided_late();
         let (connection, about) = opening.into_connection(cx.common.now, cx.process);
         let Some(connection) = connection else {
             self.flags.set(Flags::BROKEN, true);
@@ -147,12 +148,17 @@ impl Client {
         self.opened_at = u32::try_from(clock::unix_seconds()).unwrap_or(u32::MAX);
         self.flags.set(Flags::OPENED, true);
         self.since = cx.common.now;
+        let waiting = cx.common.router.own.len();
         self.lend(cx, |socket, handler| handler.on_open(socket));
         let kept = kept.into_iter();
-        cx.common.router.own.extend(kept.map(|action| Command {
+        let own = &mut cx.common.router.own;
+        own.extend(kept.map(|action| Command {
             action,
             reply: None,
         }));
+        if is_late {
+            own.rotate_left(waiting); // What waits was said after the decision, and what was kept before it.
+        }
     }
 
     pub(super) fn refuse(&mut self, cx: &mut Context<'_>, refusal: Refusal) {

@@ -49,6 +49,8 @@ pub(crate) struct Opening {
     forwarded: Option<Forwarded>,
     protocol: Option<String>,
     stage: Stage,
+    /// The decision came, or is to come, as a command.
+    late: bool,
     /// The handler was asked, and has to hear if nothing comes of it.
     asked: bool,
     /// It is counted among the handshakes in flight.
@@ -82,6 +84,7 @@ impl Opening {
             forwarded: None,
             protocol: None,
             stage: Stage::Receiving,
+            late: false,
             asked: false,
             counted: false,
             listed: false,
@@ -377,6 +380,11 @@ impl Opening {
 
     pub(crate) fn wait_for_decision(&mut self) {
         self.stage = Stage::Deciding;
+        self.late = true;
+    }
+
+    pub(crate) fn was_decided_late(&self) -> bool {
+        self.late
     }
 
     pub(crate) fn decided(&mut self) {

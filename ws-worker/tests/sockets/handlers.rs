@@ -217,6 +217,68 @@ fn what_an_app_sends_during_the_handshake_waits_until_the_socket_is_open() {
 }
 
 #[test]
+fn what_an_app_says_after_its_decision_comes_after_what_it_said_before() {
+    struct Later(Sender<SocketId>);
+    impl Handler for Later {
+        fn on_connect(&mut self, request: &Connecting<'_>) -> Decision {
+            self.0.send(request.id()).unwrap();
+            Decision::Later
+        }
+        fn on_open(&mut self, socket: &mut Socket<'_>) {
+            socket.send(Message::text("open")).unwrap();
+            socket.join("guests");
+        }
+    }
+    /// Stops the loop, so that whatever is said meanwhile is found in one turn.
+    struct Holds(Sender<()>, Receiver<()>);
+    impl Handler for Holds {
+        fn on_message(&mut self, _: &mut Socket<'_>, _: Message<'_>) {
+            self.0.send(()).unwrap();
+            self.1.recv_timeout(PATIENCE).unwrap();
+        }
+    }
+    let (sender, ids) = channel();
+    let (stopped, stops) = channel();
+    let (go, goes) = channel();
+    let (sender, ends) = (Mutex::new(sender), Mutex::new(Some((stopped, goes))));
+    let (running, address) = started(
+        Worker::builder()
+            .route("/", move || Later(sender.lock().unwrap().clone()))
+            .route("/hold", move || {
+                let (stopped, goes) = ends.lock().unwrap().take().unwrap();
+                Holds(stopped, goes)
+            }),
+    );
+    let mut holder = open(address, Version::Rfc6455, "/hold");
+    for version in ALL {
+        let handle = running.handle();
+        std::thread::scope(|scope| {
+            let client = scope.spawn(move || open(address, version, "/"));
+            let id = ids.recv_timeout(PATIENCE).unwrap();
+            holder.text("stop");
+            stops.recv_timeout(PATIENCE).unwrap();
+            let say = |text| handle.send(id, Message::text(text)).unwrap();
+            say("early");
+            handle.join(id, "early birds");
+            handle.decide(id, LateDecision::Accept(Accept::default()));
+            handle.leave(id, "early birds");
+            handle.leave(id, "guests");
+            say("late");
+            for group in ["early birds", "guests"] {
+                handle
+                    .send_to_group(group, Message::text("not for who left"))
+                    .unwrap();
+            }
+            say("last");
+            go.send(()).unwrap();
+            let mut client = client.join().unwrap();
+            let heard = [(); 4].map(|()| client.receive_text());
+            assert_eq!(heard, ["open", "early", "late", "last"], "{version}");
+        });
+    }
+}
+
+#[test]
 fn a_handler_of_its_own_for_each_socket_remembers_and_is_dropped() {
     #[derive(Default)]
     struct Counts(u32, Option<Sender<u32>>);
