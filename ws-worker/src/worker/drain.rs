@@ -102,6 +102,9 @@ impl Worker {
     }
 
     fn send_away(&mut self, entry: Entry, code: CloseCode, reason: &str) {
+        if self.spreading.is_some() {
+            self.catch_up(entry);
+        }
         let is_opening = self
             .clients
             .get_mut(entry)
