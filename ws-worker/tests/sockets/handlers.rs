@@ -171,18 +171,23 @@ fn a_panic_costs_its_client_and_nobody_else() {
     }
 }
 
+/// Tells who is asked for, and leaves the decision to the app.
+struct Later(Sender<SocketId>);
+
+impl Handler for Later {
+    fn on_connect(&mut self, request: &Connecting<'_>) -> Decision {
+        self.0.send(request.id()).unwrap();
+        Decision::Later
+    }
+
+    fn on_open(&mut self, socket: &mut Socket<'_>) {
+        socket.send(Message::text("open")).unwrap();
+        socket.join("guests");
+    }
+}
+
 #[test]
 fn what_an_app_sends_during_the_handshake_waits_until_the_socket_is_open() {
-    struct Later(Sender<SocketId>);
-    impl Handler for Later {
-        fn on_connect(&mut self, request: &Connecting<'_>) -> Decision {
-            self.0.send(request.id()).unwrap();
-            Decision::Later
-        }
-        fn on_open(&mut self, socket: &mut Socket<'_>) {
-            socket.send(Message::text("open")).unwrap();
-        }
-    }
     let (sender, ids) = channel();
     let sender = Mutex::new(sender);
     let (running, address) = started(
@@ -218,17 +223,6 @@ fn what_an_app_sends_during_the_handshake_waits_until_the_socket_is_open() {
 
 #[test]
 fn what_an_app_says_after_its_decision_comes_after_what_it_said_before() {
-    struct Later(Sender<SocketId>);
-    impl Handler for Later {
-        fn on_connect(&mut self, request: &Connecting<'_>) -> Decision {
-            self.0.send(request.id()).unwrap();
-            Decision::Later
-        }
-        fn on_open(&mut self, socket: &mut Socket<'_>) {
-            socket.send(Message::text("open")).unwrap();
-            socket.join("guests");
-        }
-    }
     /// Stops the loop, so that whatever is said meanwhile is found in one turn.
     struct Holds(Sender<()>, Receiver<()>);
     impl Handler for Holds {
