@@ -180,6 +180,8 @@ pub struct Command {
 pub enum Action {
     /// A message to these sockets, all of one thread. Answered by [`Outcome::Sent`].
     Send(Vec<SocketId>, Arc<Broadcast>),
+    /// A message to one socket that nobody else is sent. Answered by [`Outcome::Sent`].
+    Say(SocketId, Message<'static>),
     /// A message to many but `except`. Answered by [`Outcome::Counted`], once a thread.
     Broadcast(Scope, Option<SocketId>, Arc<Broadcast>),
     /// Adds a socket to a group. Answered by [`Outcome::Found`].
@@ -294,7 +296,7 @@ pub struct Ticket {
 /// What came of a command on one thread.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// Of [`Action::Send`], one entry a socket, in the order asked.
+    /// Of [`Action::Send`], one entry a socket, in the order asked; and of [`Action::Say`].
     Sent(Vec<(SocketId, Sent)>),
     /// Of [`Action::Broadcast`].
     Counted(Counted),

@@ -77,8 +77,7 @@ impl Handle {
     /// [`SendError::Full`]: the worker's memory is nearly used up, and nothing was sent.
     pub fn send(&self, id: SocketId, message: Message<'_>) -> Result<(), SendError> {
         self.has_room()?;
-        let message = Arc::new(Broadcast::new(message.into_owned()));
-        self.one(id, Action::Send(vec![id], message));
+        self.one(id, Action::Say(id, message.into_owned()));
         Ok(())
     }
 

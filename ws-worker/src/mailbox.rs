@@ -61,6 +61,7 @@ impl Mail {
                     Action::Send(ids, message) => {
                         size_of_val(ids.as_slice()) + message.message().payload().len()
                     }
+                    Action::Say(_, message) => message.payload().len(),
                     Action::Broadcast(to, _, message) => {
                         scope(to) + message.message().payload().len()
                     }

@@ -1,6 +1,6 @@
 //! Carries commands to the threads whose sockets they are for, and outcomes back. Knows nothing of what a command does.
 
-use crate::command::{Action, Broadcast, ClosedBy, Command, Outcome, SocketId, Ticket};
+use crate::command::{Action, ClosedBy, Command, Outcome, SocketId, Ticket};
 use crate::mailbox::{Mail, Mailbox};
 use crate::process::Process;
 use std::collections::VecDeque;
@@ -52,7 +52,8 @@ impl Router {
                 self.own.push_back(command);
                 return self.mailboxes.len();
             }
-            Action::Join(id, _)
+            Action::Say(id, _)
+            | Action::Join(id, _)
             | Action::Leave(id, _)
             | Action::Close(id, ..)
             | Action::Resume(id)
@@ -98,9 +99,8 @@ impl Router {
 
     /// A message to one socket of this thread, behind the commands that wait.
     pub(crate) fn send_behind(&mut self, id: SocketId, message: Message<'static>) {
-        let action = Action::Send(vec![id], Arc::new(Broadcast::new(message)));
         self.own.push_back(Command {
-            action,
+            action: Action::Say(id, message),
             reply: None,
         });
     }
@@ -117,7 +117,7 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Scope;
+    use crate::command::{Broadcast, Scope};
     use crate::config::Config;
     use crate::mailbox::mailbox;
     use mio::{Events, Poll, Token, Waker};

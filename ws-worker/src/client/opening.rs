@@ -355,10 +355,9 @@ impl Opening {
     /// Keeps a command until the socket is open. `None`: nobody was told its id, or nothing will come of it any more.
     pub(crate) fn keep(&mut self, action: Action, bytes: usize, limit: usize) -> Option<Sent> {
         let version = self.handshake.request().filter(|_| self.asked)?.version();
-        if let Action::Send(_, message) = &action
-            && message.message().is_binary()
-            && !version.has_binary()
-        {
+        let is_binary = matches!(&action, Action::Send(_, shared) if shared.message().is_binary())
+            || matches!(&action, Action::Say(_, message) if message.is_binary());
+        if is_binary && !version.has_binary() {
             return Some(Sent::Unsupported);
         }
         if self.kept.len() >= KEPT || self.kept_bytes >= limit {

@@ -201,7 +201,7 @@ impl World {
             Action::Join(id, _) | Action::Leave(id, _) | Action::Close(id, ..) => found(id),
             Action::List(_) => Outcome::Listed(vec![info(id(thread, 1))]),
             Action::Inspect(id) => Outcome::Inspected(there(id).then(|| Box::new(info(*id)))),
-            Action::Resume(_) | Action::Decide(..) | Action::SetMeta(..) => {
+            Action::Say(..) | Action::Resume(_) | Action::Decide(..) | Action::SetMeta(..) => {
                 panic!("{command:?}")
             }
         };

@@ -82,8 +82,6 @@ impl Hook {
         };
         let answer = self.incoming.answer(bytes, &whole);
         let reply = plain::decode(&self.endpoint, &answer, true);
-        reply
-            .message
-            .map_or(0, |message| message.message().payload().len())
+        reply.message.map_or(0, |message| message.payload().len())
     }
 }

@@ -2,13 +2,13 @@
 //! Knows no connection and no bytes.
 
 use crate::clock::unix_seconds;
-use crate::command::{Action, Command, LateDecision, Scope, SocketId};
+use crate::command::{Action, Broadcast, Command, LateDecision, Scope, SocketId};
 use crate::config::Retry;
 use crate::counters::HookResult;
 use crate::handler::{ClosedBy, Socket};
 use crate::hook::complaints::{Escaped, Kind};
 use crate::hook::connection::{Cause, Failure};
-use crate::hook::dialect::{self, Complaint, Opening, Reply, Verdict};
+use crate::hook::dialect::{self, Complaint, Opening, Reply, Targets, Verdict};
 use crate::hook::http::{Answer, Fault};
 use crate::hook::member::{Key, Member, Phase, Wait};
 use crate::hook::pool::Pool;
@@ -17,7 +17,7 @@ use crate::source::{Router, Turn};
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
-use ws_proto::{CloseCode, Headers, Instant, Rejection};
+use ws_proto::{CloseCode, Headers, Instant, Message, Rejection};
 
 /// A handshake whose app cannot be reached is tried again for so long: a restart is bridged, an outage is admitted.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ pub(super) enum Outcome {
     /// A handshake has its answer.
     Opening(Opening),
     /// Another hook was answered 2xx.
-    Taken(Box<Reply>),
+    Taken(Reply),
     /// It was answered otherwise, with this status.
     Answered(Verdict, u16),
     /// There is no answer.
@@ -46,7 +46,7 @@ impl Outcome {
             Verdict::Taken => {
                 let is_message = matches!(member.due(), Some(What::Message { .. }));
                 let reply = dialect::decode(&member.endpoint, answer, is_message);
-                Self::Taken(Box::new(reply))
+                Self::Taken(reply)
             }
             verdict @ (Verdict::Again(_) | Verdict::Refused | Verdict::Misconfigured) => {
                 Self::Answered(verdict, answer.status)
@@ -270,7 +270,7 @@ impl Pool {
                 if let Some(member) = self.members.get_mut(key) {
                     member.pop();
                 }
-                self.apply(turn, key, &reply);
+                self.apply(turn, key, reply);
                 self.resume(turn.router, key);
                 self.wake(key);
             }
@@ -315,7 +315,7 @@ impl Pool {
         match outcome {
             Outcome::Taken(reply) => {
                 self.grumble(turn.now, key, &reply.complaints);
-                self.apply(turn, key, &reply);
+                self.apply(turn, key, reply);
                 self.forget(key);
             }
             Outcome::Answered(Verdict::Again(asked), status) => {
@@ -457,7 +457,7 @@ impl Pool {
         let is_greeted = (reply.to.itself || reply.to.all) && !reply.to.but_itself;
         if is_greeted && let Some(message) = &reply.message {
             // Full it cannot be, and binary to a version without it is the app's own loss.
-            let _ = socket.send(message.message().as_borrowed());
+            let _ = socket.send(message.as_borrowed());
         }
         let id = socket.id();
         let router = socket.inner.router();
@@ -465,16 +465,26 @@ impl Pool {
             command(router, Action::SetMeta(id, Arc::clone(name), value.clone()));
         }
         change_groups(router, id, &reply);
-        spread(router, Scope::Route(route), &reply, is_greeted, Some(id));
-        if let Some((code, reason)) = &reply.close {
+        let Reply {
+            to, message, close, ..
+        } = *reply;
+        spread(
+            router,
+            Scope::Route(route),
+            &to,
+            message,
+            is_greeted,
+            Some(id),
+        );
+        if let Some((code, reason)) = &close {
             socket.close(*code, reason);
         }
         self.members.recount(key);
     }
 
     /// Does what the answer to a message or a closed says.
-    fn apply(&mut self, turn: &mut Turn<'_>, key: Key, reply: &Reply) {
-        let stored = self.store(turn.now, key, reply);
+    fn apply(&mut self, turn: &mut Turn<'_>, key: Key, reply: Reply) {
+        let stored = self.store(turn.now, key, &reply);
         if !stored.is_empty() {
             self.keep_changes(key);
         }
@@ -488,11 +498,11 @@ impl Pool {
             for (name, value) in stored {
                 command(turn.router, Action::SetMeta(id, name, value));
             }
-            change_groups(turn.router, id, reply);
+            change_groups(turn.router, id, &reply);
         }
-        spread(turn.router, scope, reply, false, id);
-        if let (Some(id), Some((code, reason))) = (id, &reply.close) {
-            let close = Action::Close(id, *code, reason.clone(), ClosedBy::App);
+        spread(turn.router, scope, &reply.to, reply.message, false, id);
+        if let (Some(id), Some((code, reason))) = (id, reply.close) {
+            let close = Action::Close(id, code, reason, ClosedBy::App);
             command(turn.router, close);
         }
         if reply.is_broken {
@@ -637,19 +647,24 @@ fn change_groups(router: &mut Router, id: SocketId, reply: &Reply) {
 fn spread(
     router: &mut Router,
     route: Scope,
-    reply: &Reply,
+    to: &Targets,
+    message: Option<Message<'static>>,
     has_heard: bool,
     itself: Option<SocketId>,
 ) {
-    let Some(message) = &reply.message else {
+    let Some(message) = message else {
         return;
     };
-    let to = &reply.to;
-    if let Some(id) = itself
-        && to.itself
-        && !(to.all || to.but_itself || has_heard)
-    {
-        command(router, Action::Send(vec![id], Arc::clone(message)));
+    let alone = itself.filter(|_| to.itself && !(to.all || to.but_itself || has_heard));
+    if to.groups.is_empty() && !to.all {
+        if let Some(id) = alone {
+            command(router, Action::Say(id, message));
+        }
+        return;
+    }
+    let message = Arc::new(Broadcast::new(message));
+    if let Some(id) = alone {
+        command(router, Action::Send(vec![id], Arc::clone(&message)));
     }
     // Who is in several of these hears it once.
     let mut scopes: Vec<Scope> = to
@@ -670,8 +685,5 @@ fn spread(
     };
     // Who was named or greeted by itself has it already.
     let except = itself.filter(|_| to.but_itself || has_heard || (to.itself && !to.all));
-    command(
-        router,
-        Action::Broadcast(scope, except, Arc::clone(message)),
-    );
+    command(router, Action::Broadcast(scope, except, message));
 }

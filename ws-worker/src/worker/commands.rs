@@ -3,15 +3,13 @@
 use super::Worker;
 use super::broadcast::SHARE;
 use crate::client::{Client, Context, Drop, Phase, Verdict};
-use crate::command::{
-    Action, Broadcast, Command, Found, ListQuery, MAX_PAGE_BYTES, Outcome, Sent, SocketId,
-};
+use crate::command::{Action, Command, Found, ListQuery, MAX_PAGE_BYTES, Outcome, Sent, SocketId};
 use crate::handler::{ClosedBy, SendError};
 use crate::source::Turn;
 use crate::timers::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use ws_proto::CloseCode;
+use ws_proto::{CloseCode, Message};
 
 /// Commands, and bytes of messages in them, that may wait for a broadcast to be done in its own time.
 const BACKLOG: usize = 64;
@@ -54,6 +52,7 @@ impl Worker {
                 Action::Broadcast(_, _, message) | Action::Send(_, message) => {
                     message.message().payload().len()
                 }
+                Action::Say(_, message) => message.payload().len(),
                 Action::Join(..) | Action::Leave(..) | Action::Close(..) | Action::Resume(_) => 0,
                 Action::Decide(..) | Action::SetMeta(..) | Action::List(_) | Action::Inspect(_) => {
                     0
@@ -72,17 +71,26 @@ impl Worker {
     pub(super) fn command(&mut self, command: Command) {
         let Command { action, reply } = command;
         let outcome = match action {
-            Action::Send(ids, message) if reply.is_none() => {
-                for id in ids {
-                    self.send_to(id, &message, false);
-                }
+            Action::Say(id, message) if reply.is_none() => {
+                let action = || Action::Say(id, message.clone());
+                self.send_to(id, &message, false, action);
                 return;
             }
-            Action::Send(ids, message) => Outcome::Sent(
-                ids.into_iter()
-                    .map(|id| (id, self.send_to(id, &message, reply.is_some())))
-                    .collect(),
-            ),
+            Action::Say(id, message) => {
+                let action = || Action::Say(id, message.clone());
+                Outcome::Sent(vec![(id, self.send_to(id, &message, true, action))])
+            }
+            Action::Send(ids, shared) => {
+                let mut outcomes = Vec::new();
+                for id in ids {
+                    let action = || Action::Send(vec![id], Arc::clone(&shared));
+                    let sent = self.send_to(id, shared.message(), reply.is_some(), action);
+                    if reply.is_some() {
+                        outcomes.push((id, sent));
+                    }
+                }
+                Outcome::Sent(outcomes)
+            }
             Action::Broadcast(scope, except, message) => {
                 let mut batch = vec![message];
                 if reply.is_none() && except.is_none() {
@@ -172,18 +180,26 @@ impl Worker {
     }
 
     /// Sends to one socket. Whoever asked what came of it is told that the output is full, and nothing changes; for whoever
-    /// did not ask, the socket is dropped rather than left with a silent hole.
-    pub(super) fn send_to(&mut self, id: SocketId, message: &Arc<Broadcast>, asked: bool) -> Sent {
+    /// did not ask, the socket is dropped rather than left with a silent hole. `action` says it once more, for a socket that is
+    /// not open yet.
+    fn send_to(
+        &mut self,
+        id: SocketId,
+        message: &Message<'static>,
+        asked: bool,
+        action: impl FnOnce() -> Action,
+    ) -> Sent {
         let Some(entry) = self.open_entry(id) else {
-            let action = Action::Send(vec![id], Arc::clone(message));
-            return self.keep(id, action, message.message().payload().len());
+            return self.keep(id, action(), message.payload().len());
         };
-        let message = message.message().as_borrowed();
+        let message = message.as_borrowed();
         // What is routed behind waiting commands would come back here for ever: this is the front of that queue.
         let waiting = std::mem::take(&mut self.common.router.own);
         let result = self.step(entry, |client, cx| client.send(cx, message));
         let new = std::mem::replace(&mut self.common.router.own, waiting);
-        self.common.router.own.extend(new);
+        if !new.is_empty() {
+            self.common.router.own.extend(new);
+        }
         match result {
             Some(Ok(())) => Sent::Queued,
             Some(Err(SendError::Full)) => {

@@ -4,7 +4,6 @@
 pub(crate) mod plain;
 pub(crate) mod typhoonae;
 
-use crate::command::Broadcast;
 use crate::hook::HookEvent;
 use crate::hook::complaints::Kind;
 use crate::hook::endpoint::{Endpoint, names};
@@ -14,7 +13,7 @@ use crate::hook::http_date;
 use crate::{config, handler::Accept};
 use std::sync::Arc;
 use std::time::Duration;
-use ws_proto::{CloseCode, Headers, Rejection};
+use ws_proto::{CloseCode, Headers, Message, Rejection};
 
 /// Bytes of an app's own refusal that reach the client; 64 KiB.
 const MAX_REFUSAL: usize = 64 * 1024;
@@ -54,7 +53,7 @@ pub(crate) struct Reply {
     /// Whom the body is for.
     pub(crate) to: Targets,
     /// The body, if it is for anybody.
-    pub(crate) message: Option<Arc<Broadcast>>,
+    pub(crate) message: Option<Message<'static>>,
     /// The socket is closed after that.
     pub(crate) close: Option<(CloseCode, String)>,
     /// What to store (`None` removes).

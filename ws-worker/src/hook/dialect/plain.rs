@@ -1,7 +1,7 @@
 //! The `plain` dialect: one POST an event, the message as its body; answers speak by headers. Pure.
 
 use super::{Complaint, Reply, Targets};
-use crate::command::{Broadcast, is_group_name};
+use crate::command::is_group_name;
 use crate::hook::complaints::Kind;
 use crate::hook::endpoint::{Endpoint, push_decimal, push_encoded, push_header};
 use crate::hook::http::Answer;
@@ -175,7 +175,7 @@ pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>, is_message: bool)
             Err(_) => return reply.broken("a body is no UTF-8 text", b""),
         }
     };
-    reply.message = Some(Arc::new(Broadcast::new(message)));
+    reply.message = Some(message);
     reply
 }
 
@@ -403,12 +403,12 @@ mod tests {
             }
         );
         let message = reply.message.unwrap();
-        assert_eq!(message.message(), &Message::text("hi"));
+        assert_eq!(message, Message::text("hi"));
         let reply = decoded(
             "Content-Type: Application/Octet-Stream; x=y\r\nWs-To: self\r\n",
             b"\xff",
         );
-        assert!(reply.message.unwrap().message().is_binary());
+        assert!(reply.message.unwrap().is_binary());
     }
 
     #[test]

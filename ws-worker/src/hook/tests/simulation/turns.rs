@@ -166,12 +166,10 @@ impl World {
                     self.later(soon, Event::Leave(place));
                 }
             }
-            Action::Send(ids, message) => {
-                for id in ids {
-                    if let Some(place) = known(&self.guests, id) {
-                        let text = String::from_utf8_lossy(message.message().payload());
-                        self.guests[place].heard.push(text.into_owned());
-                    }
+            Action::Say(id, message) => {
+                if let Some(place) = known(&self.guests, id) {
+                    let text = String::from_utf8_lossy(message.payload());
+                    self.guests[place].heard.push(text.into_owned());
                 }
             }
             Action::Resume(id) => {
