@@ -386,9 +386,9 @@ impl Connection {
                 .get(self.sent.saturating_sub(self.head.len())..)
                 .unwrap_or_default();
             let slices = [IoSlice::new(head), IoSlice::new(body)];
-            let slices = slices
-                .get(usize::from(head.is_empty())..)
-                .unwrap_or_default();
+            let from = usize::from(head.is_empty());
+            let to = slices.len() - usize::from(body.is_empty());
+            let slices = slices.get(from..to).unwrap_or_default();
             match self.link.write(slices) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => self.sent += count,

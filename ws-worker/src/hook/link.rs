@@ -68,7 +68,10 @@ impl Link {
     pub(crate) fn write(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
         match &mut self.session {
             Some(session) => session.write(&mut self.stream, bytes),
-            None => self.stream.write_vectored(bytes),
+            None => match bytes {
+                [one] => self.stream.write(one),
+                many => self.stream.write_vectored(many),
+            },
         }
     }
 
