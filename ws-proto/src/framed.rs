@@ -75,25 +75,19 @@ impl Framed {
 /// encode(Framing::Hixie, &Message::text("hi"), &mut bytes).unwrap();
 /// assert_eq!(bytes, b"\x81\x02hi\0hi\xff");
 /// ```
-#[inline(always)] // What is left of it is a comparison and a call.
+#[inline(always)] // What is left of it is a comparison and copies.
 pub fn encode(
     framing: Framing,
     message: &Message<'_>,
     bytes: &mut Vec<u8>,
 ) -> Result<(), SendError> {
-    if framing == Framing::Hybi {
-        let opcode = Opcode::of_message(message.is_binary());
-        hybi::encode(opcode, message.payload(), None, bytes);
-        return Ok(());
-    }
-    encode_hixie(message, bytes)
-}
-
-#[inline(never)]
-fn encode_hixie(message: &Message<'_>, bytes: &mut Vec<u8>) -> Result<(), SendError> {
-    match message {
-        Message::Text(text) => hixie::encode(text, bytes),
-        Message::Binary(_) => return Err(SendError::NoBinary),
+    match (framing, message) {
+        (Framing::Hybi, _) => {
+            let opcode = Opcode::of_message(message.is_binary());
+            hybi::encode(opcode, message.payload(), None, bytes);
+        }
+        (Framing::Hixie, Message::Text(text)) => hixie::encode(text, bytes),
+        (Framing::Hixie, Message::Binary(_)) => return Err(SendError::NoBinary),
     }
     Ok(())
 }

@@ -3,6 +3,10 @@
 
 use sha1::{Digest, Sha1};
 
+type Block = [u8; 16];
+/// From this length on text is proven by vectors, wherever it lies.
+const VECTOR: usize = 64;
+
 /// Masks or unmasks `bytes` in place, the first byte with the key's first.
 #[inline]
 pub(crate) fn apply(key: [u8; 4], bytes: &mut [u8]) {
@@ -22,6 +26,52 @@ pub(crate) fn apply(key: [u8; 4], bytes: &mut [u8]) {
     for (byte, key) in rest.iter_mut().zip(key.to_ne_bytes()) {
         *byte ^= key;
     }
+}
+
+/// Returns by how much a short payload, which lies behind the first `head` bytes, had to be moved to the left, over these, so
+/// that it begins where a word does, if that is worth it: text of less than a vector is proven by words there, and byte by byte
+/// anywhere else.
+#[inline(always)]
+pub(crate) fn shift(frame: &[u8], head: usize) -> Option<usize> {
+    let payload = frame.get(head..)?;
+    let shift = payload.as_ptr().addr() % size_of::<u64>();
+    let is_worth_it = payload.len() < VECTOR && payload.len() >= size_of::<Block>();
+    (is_worth_it && shift != 0 && shift <= head).then_some(shift)
+}
+
+/// Unmasks the payload behind the first `head` bytes, and moves it by `shift` to the left, over these. It has the length of a
+/// block at least.
+#[inline(never)]
+pub(crate) fn apply_shifted(
+    key: [u8; 4],
+    frame: &mut [u8],
+    head: usize,
+    shift: usize,
+) -> &mut [u8] {
+    let length = frame.len().saturating_sub(head);
+    let start = head.saturating_sub(shift);
+    // Blocks, and a last one that overlaps them: it is read before they are written over it.
+    let last = frame.last_chunk().copied();
+    let end = start + length.saturating_sub(size_of::<Block>());
+    for at in (start..end).step_by(size_of::<Block>()) {
+        if let Some(&block) = frame.get(at + shift..).and_then(<[u8]>::first_chunk)
+            && let Some(to) = frame.get_mut(at..).and_then(<[u8]>::first_chunk_mut)
+        {
+            *to = unmasked(block, key);
+        }
+    }
+    let payload = frame.get_mut(start..start + length).unwrap_or_default();
+    if let (Some(end), Some(last)) = (payload.last_chunk_mut(), last) {
+        *end = unmasked(last, rotated(key, length));
+    }
+    payload
+}
+
+#[inline(always)]
+fn unmasked(mut block: Block, key: [u8; 4]) -> Block {
+    let key = u32::from_ne_bytes(key);
+    xor(&mut block, u64::from(key) << 32 | u64::from(key));
+    block
 }
 
 #[inline(always)]
@@ -99,6 +149,35 @@ mod tests {
                 assert_eq!(bytes, expected, "split at {at} of {length}");
             }
         }
+    }
+
+    #[test]
+    fn a_payload_moved_to_a_word_is_the_one_unmasked_where_it_lies() {
+        let key = [0x37, 0xfa, 0x21, 0x3d];
+        let mut moves = 0;
+        for length in 0..VECTOR + 3 {
+            for (head, offset) in (0..15).flat_map(|head| (0..8).map(move |offset| (head, offset)))
+            {
+                let mut moved: Vec<u8> = (0..offset + head + length)
+                    .map(|i| (i * 37) as u8)
+                    .collect();
+                let mut lying = moved.clone();
+                apply(key, &mut lying[offset + head..]);
+                let (before, frame) = moved.split_at_mut(offset);
+                if let Some(shift) = shift(frame, head) {
+                    let payload = apply_shifted(key, frame, head, shift);
+                    assert_eq!(payload.as_ptr().addr() % 8, 0);
+                    assert_eq!(
+                        payload,
+                        &lying[offset + head..],
+                        "{length} behind {head} at {offset}"
+                    );
+                    assert_eq!(before, &lying[..offset]);
+                    moves += 1;
+                }
+            }
+        }
+        assert!(moves > 1000, "{moves}");
     }
 
     #[test]

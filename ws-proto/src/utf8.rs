@@ -10,7 +10,7 @@ use core::str::Utf8Chunk;
 pub(crate) struct Invalid;
 
 /// Proves that `bytes` are UTF-8.
-#[inline]
+#[inline(always)] // A call of another crate's, and no more.
 pub(crate) fn prove(bytes: &[u8]) -> Result<&str, Invalid> {
     #[cfg(feature = "simd")]
     return simdutf8::basic::from_utf8(bytes).map_err(|_| Invalid);
@@ -19,16 +19,19 @@ pub(crate) fn prove(bytes: &[u8]) -> Result<&str, Invalid> {
 }
 
 /// Reads `bytes` as UTF-8, with U+FFFD for what is not.
-#[inline]
+#[inline(always)] // Two callers; a comparison for what is UTF-8.
 pub(crate) fn replace(bytes: &[u8]) -> Cow<'_, str> {
-    prove(bytes).map_or_else(
-        |_| {
-            let mut text = String::with_capacity(replaced_len(bytes));
-            push_replaced(bytes, &mut text);
-            Cow::Owned(text)
-        },
-        Cow::Borrowed,
-    )
+    match prove(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(Invalid) => Cow::Owned(replaced(bytes)),
+    }
+}
+
+#[cold]
+fn replaced(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(replaced_len(bytes));
+    push_replaced(bytes, &mut text);
+    text
 }
 
 /// Counts the bytes of text that [`push_replaced`] makes of `bytes`: three for one, at the worst.

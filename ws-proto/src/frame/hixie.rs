@@ -219,7 +219,6 @@ fn find_end(bytes: &[u8]) -> Option<usize> {
 /// Appends a whole text frame, in one piece.
 #[inline]
 pub(crate) fn encode(text: &str, bytes: &mut Vec<u8>) {
-    bytes.reserve(text.len() + 2);
     bytes.push(0x00);
     bytes.extend_from_slice(text.as_bytes());
     bytes.push(0xff);
