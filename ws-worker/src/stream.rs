@@ -157,7 +157,7 @@ impl Stream {
     }
 }
 
-#[inline]
+#[inline(always)] // What is left of it is a comparison.
 fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {

@@ -31,13 +31,15 @@ impl Flags {
     pub(crate) const DEFLATES: Self = Self(1 << 11);
     /// It has room for context takeover, which is to be given back.
     pub(crate) const HAS_CONTEXT: Self = Self(1 << 12);
+    /// Since its accounts were settled something came that was no whole message: it may hold some of it.
+    pub(crate) const PIECES: Self = Self(1 << 13);
     /// Its messages wait.
     pub(crate) const STOPPED: Self = Self(Self::PAUSED.0 | Self::BLOCKED.0);
     /// It may have to be paused or let go on.
     pub(crate) const HINDERED: Self = Self(Self::STOPPED.0 | Self::STARVED.0 | Self::SUSPENDED.0);
 
-    /// It may be hindered, or has more to read.
-    pub(crate) const UNSETTLED: Self = Self(Self::HINDERED.0 | Self::READABLE.0);
+    /// It may be hindered, has more to read, or holds some of what was read.
+    pub(crate) const UNSETTLED: Self = Self(Self::HINDERED.0 | Self::READABLE.0 | Self::PIECES.0);
 
     /// What says how it is to be served.
     pub(crate) const CALLED: Self = Self(Self::UNSETTLED.0 | Self::CALM.0 | Self::BROKEN.0);

@@ -9,7 +9,7 @@ use crate::source::Router;
 use ws_proto::{CloseCode, Message, Version};
 
 /// A client as a handler's [`Socket`] uses it.
-struct Lending<'a> {
+pub(super) struct Lending<'a> {
     client: &'a mut Client,
     common: &'a mut Common,
     process: &'a Process,
@@ -138,35 +138,27 @@ impl Client {
         call: impl FnOnce(&mut Socket<'_>, &mut dyn Handler),
     ) {
         let process = cx.process;
-        if let Some(route) = route(&process.config, self.route) {
-            self.lend_on(cx, route, call);
+        if let Some(route) = route(&process.config, self.route)
+            && let Some(handler) = cx.handlers.get_mut(usize::from(self.route.0))
+            && let Phase::Open(_) = self.phase
+        {
+            let inner = &mut self.lending(cx.common, process, route);
+            call(&mut Socket { inner }, handler.as_mut());
         }
     }
 
-    #[inline(always)] // Of its callers one is where all messages come.
-    pub(super) fn lend_on(
-        &mut self,
-        cx: &mut Context<'_>,
-        route: &Route,
-        call: impl FnOnce(&mut Socket<'_>, &mut dyn Handler),
-    ) {
-        let Some(handler) = cx.handlers.get_mut(usize::from(self.route.0)) else {
-            return;
-        };
-        if !matches!(self.phase, Phase::Open(_)) {
-            return;
-        }
-        let mut lending = Lending {
+    #[inline(always)] // Of its two callers one is where all messages come.
+    pub(super) fn lending<'a>(
+        &'a mut self,
+        common: &'a mut Common,
+        process: &'a Process,
+        route: &'a Route,
+    ) -> Lending<'a> {
+        Lending {
             client: self,
-            common: cx.common,
-            process: cx.process,
+            common,
+            process,
             route,
-        };
-        call(
-            &mut Socket {
-                inner: &mut lending,
-            },
-            handler.as_mut(),
-        );
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::command::{RouteId, SocketId, SocketInfo};
 use crate::config::{Config, HeartbeatText, Route};
 use crate::counters::{ThreadCounts, Totals};
 use crate::ends::About;
-use crate::handler::{ClosedBy, Handler, SendError};
+use crate::handler::{ClosedBy, Handler, SendError, Socket};
 use crate::outbound::{HIGH_MARK, Outbound};
 use crate::process::Process;
 use crate::source::Router;
@@ -16,6 +16,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use ws_proto::{CloseCode, Connection, Event, Input, Instant, Message, Output, Version};
 
+mod account;
 mod ending;
 mod flags;
 mod handshake;
@@ -120,6 +121,8 @@ pub(crate) enum Phase {
 /// Whether the client stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
+    /// Nothing but its messages has changed, and its deadline can still only move away.
+    Rests,
     Stays,
     /// It wants another turn: its share is used up.
     Again,
@@ -201,9 +204,9 @@ impl Client {
             if self.flags.has(Flags::READABLE) {
                 self.read(cx, &mut share);
             }
-        } else {
-            self.serve_otherwise(cx, &mut share);
+            return self.settle_after(cx, &share, true);
         }
+        self.serve_otherwise(cx, &mut share);
         self.settle(cx, &share)
     }
 
@@ -222,8 +225,19 @@ impl Client {
     }
 
     /// Ends a turn: the connection's end is told, the turn's output written, the next step decided.
-    #[inline(always)]
     fn settle(&mut self, cx: &mut Context<'_>, share: &Share) -> Verdict {
+        let holds_nothing = self.holds_nothing();
+        self.settle_after(cx, share, holds_nothing)
+    }
+
+    /// The same for one of which is known whether it holds nothing, but for what [`Flags::PIECES`] tells.
+    #[inline(always)] // Two callers, and in one of them all messages come.
+    fn settle_after(
+        &mut self,
+        cx: &mut Context<'_>,
+        share: &Share,
+        holds_nothing: bool,
+    ) -> Verdict {
         if let Phase::Open(connection) = &self.phase
             && connection.closed().is_some()
         {
@@ -233,16 +247,17 @@ impl Client {
             let flushed = self
                 .outbound
                 .flush(cx.common.now, &mut self.stream, &mut cx.common.out);
-            self.flags.set(Flags::BROKEN, flushed.is_err());
+            self.flags.raise(Flags::BROKEN, flushed.is_err());
         }
         if self.flags.has(Flags::BROKEN) {
             return self.leave(cx);
         }
-        if !self.flags.has(Flags::UNSETTLED)
-            && self.holds_nothing()
+        if holds_nothing
+            && self.flags.are(Flags::CALLED, Flags::CALM)
             && cx.common.starved_since.is_none()
+            && self.is_calm()
         {
-            return Verdict::Stays; // As nearly always: there is nothing of which the rest would have to take note.
+            return Verdict::Rests; // As nearly always: there is nothing of which the rest would have to take note.
         }
         self.settle_otherwise(cx, share)
     }
@@ -258,6 +273,7 @@ impl Client {
 
     #[inline(never)]
     fn settle_otherwise(&mut self, cx: &mut Context<'_>, share: &Share) -> Verdict {
+        self.flags.set(Flags::PIECES, false);
         self.update_pause(cx);
         self.account(cx);
         if let Phase::Lingering { .. } = &self.phase
@@ -301,14 +317,19 @@ impl Client {
     fn may_take(&self, cx: &Context<'_>) -> bool {
         match &self.phase {
             Phase::Opening(opening) => !opening.is_deciding(),
-            Phase::Open(_) => !self.flags.has(Flags::STOPPED) && cx.common.starved_since.is_none(),
+            Phase::Open(_) => !self.is_stopped(cx),
             Phase::Lingering { .. } => true,
         }
     }
 
+    #[inline]
+    fn is_stopped(&self, cx: &Context<'_>) -> bool {
+        self.flags.has(Flags::STOPPED) || cx.common.starved_since.is_some()
+    }
+
     /// Returns whether its deadlines can only move away: it is open, we listen, no ping is unanswered, and nothing waits in
     /// either direction. As long as that holds from turn to turn, only the wheel need ask for the time.
-    #[inline]
+    #[inline(always)] // Two callers, and one of them after all messages.
     pub(crate) fn is_calm(&self) -> bool {
         match &self.phase {
             Phase::Open(connection) => {
@@ -413,6 +434,7 @@ impl Client {
             self.take(cx, &mut input, share);
             if !input.is_empty() {
                 self.unread = input.as_slice().to_vec();
+                self.flags.set(Flags::PIECES, true);
             }
         }
         cx.common.scratch = scratch;
@@ -486,14 +508,15 @@ impl Client {
                     self.message(cx, message);
                     share.messages = share.messages.saturating_sub(1);
                     self.bound(cx, share);
-                } else if let Some(event) =
-                    connection.receive(cx.common.now, input, &mut cx.common.out)
-                {
-                    self.event(cx, Some(event), share);
                 } else {
-                    return;
+                    self.flags.set(Flags::PIECES, true);
+                    let event = connection.receive(cx.common.now, input, &mut cx.common.out);
+                    if event.is_none() {
+                        return;
+                    }
+                    self.event(cx, event, share);
                 }
-                if input.is_empty() || share.is_used_up() || !self.may_take(cx) {
+                if input.is_empty() || share.is_used_up() || self.is_stopped(cx) {
                     return;
                 }
             } else if !self.take_otherwise(cx, input) {
@@ -589,9 +612,12 @@ impl Client {
         {
             return;
         }
-        self.lend_on(cx, route, |socket, handler| {
-            handler.on_message(socket, message)
-        });
+        if let Some(handler) = cx.handlers.get_mut(usize::from(self.route.0))
+            && let Phase::Open(_) = self.phase
+        {
+            let inner = &mut self.lending(cx.common, process, route);
+            handler.on_message(&mut Socket { inner }, message);
+        }
     }
 
     /// Answers a message that is the route's heartbeat, if this is one.
@@ -715,49 +741,6 @@ impl Client {
 
     pub(crate) fn is_paused(&self) -> bool {
         self.flags.has(Flags::PAUSED)
-    }
-
-    #[inline]
-    fn account(&mut self, cx: &Context<'_>) {
-        let held = self.outbound.len()
-            + self.unread.capacity()
-            + match &self.phase {
-                Phase::Opening(opening) => opening.memory(),
-                Phase::Open(connection) => connection.memory(),
-                Phase::Lingering { .. } => 0,
-            };
-        if held > self.accounted {
-            cx.process.counters.memory.add(held - self.accounted);
-        } else if held < self.accounted {
-            cx.process.counters.memory.subtract(self.accounted - held);
-        } else {
-            return;
-        }
-        self.accounted = held;
-    }
-
-    /// Gives back what it holds of the process's gauges, when it leaves.
-    pub(crate) fn settle_accounts(&mut self, process: &Process) {
-        process.counters.memory.subtract(self.accounted);
-        self.accounted = 0;
-        self.return_context(process);
-        if let Phase::Opening(opening) = &mut self.phase {
-            opening.uncount(process);
-        }
-        if let Some(address) = self.counted_peer.take() {
-            process.uncount_peer(*address);
-        }
-    }
-
-    fn return_context(&mut self, process: &Process) {
-        if self.flags.take(Flags::HAS_CONTEXT) {
-            process.return_context();
-        }
-    }
-
-    /// Returns what it holds of the memory budget.
-    pub(crate) fn held(&self) -> usize {
-        self.accounted
     }
 
     pub(crate) fn info(&self, id: SocketId) -> SocketInfo {

@@ -500,9 +500,9 @@ impl Worker {
         let counts = self.common.counts.route(client.route);
         self.common.totals.flush(counts);
         let verdict = match served {
-            Ok(Verdict::Stays) if client.flags.has(Flags::CALM) && client.is_calm() => {
+            Ok(Verdict::Rests) => {
                 debug_assert!(self.common.out.is_empty(), "the next client would hear it");
-                return; // An open client had its turn, and nothing but its messages has changed.
+                return;
             }
             Ok(verdict) => verdict,
             Err(_) => self.panicked(entry),
@@ -535,12 +535,12 @@ impl Worker {
     #[inline(never)]
     fn finish(&mut self, entry: Entry, verdict: Verdict) {
         debug_assert!(self.common.out.is_empty(), "the next client would hear it");
+        if verdict == Verdict::Rests {
+            return;
+        }
         let Some(client) = self.clients.get_mut(entry) else {
             return;
         };
-        if verdict == Verdict::Stays && client.flags.has(Flags::CALM) && client.is_calm() {
-            return; // An open client had its turn, and nothing but its messages has changed.
-        }
         let is_open = matches!(client.phase, Phase::Open(_)) && verdict != Verdict::Leaves;
         match (is_open, client.place) {
             (true, None) => {
@@ -578,7 +578,7 @@ impl Worker {
                     self.awake.push_back(entry);
                 }
             }
-            Verdict::Stays => {}
+            Verdict::Rests | Verdict::Stays => {}
         }
         let is_calm = client.is_calm();
         if !(is_calm && client.flags.has(Flags::CALM)) {
