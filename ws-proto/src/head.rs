@@ -99,10 +99,7 @@ impl<'a> RequestHead<'a> {
     }
 
     pub(crate) fn fields(&self) -> Fields<'a> {
-        Fields {
-            bytes: self.bytes,
-            fields: &self.layout.fields,
-        }
+        self.layout.lines.of(self.bytes)
     }
 }
 
@@ -217,19 +214,24 @@ pub(crate) const fn protocol_header(version: Version) -> &'static str {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields<'a> {
     bytes: &'a [u8],
-    fields: &'a [Field],
+    lines: &'a Lines,
 }
 
 impl<'a> Fields<'a> {
     /// Walks through all of them in the order in which they came.
     pub(crate) fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        let fields = self.fields.iter();
+        let fields = self.lines.fields.iter();
         fields.map(move |field| (field.name.text(self.bytes), field.value.of(self.bytes)))
     }
 
     /// Walks through the values under a name, any case, in the order in which they came.
+    #[inline]
     pub(crate) fn values<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.fields
+        let fields = match self.lines.marks & mark(name.as_bytes()) {
+            0 => &[],
+            _ => &*self.lines.fields,
+        };
+        fields
             .iter()
             .filter(move |field| {
                 field.name.len() == name.len()
@@ -239,20 +241,33 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns the value of a header that may stand once.
+    #[inline]
     pub(crate) fn single(self, name: &str) -> Result<Option<&'a [u8]>, HeadError> {
         let mut values = self.values(name);
         let first = values.next();
-        match values.next() {
-            None => Ok(first),
-            Some(_) => Err(HeadError::Duplicate),
+        if self.lines.repeated & mark(name.as_bytes()) != 0 && values.next().is_some() {
+            return Err(HeadError::Duplicate);
         }
+        Ok(first)
+    }
+
+    /// Checks that none of these names stands twice.
+    pub(crate) fn all_single(self, names: &[&str]) -> Result<(), HeadError> {
+        if self.lines.repeated != 0 {
+            for name in names {
+                self.single(name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether one of the comma lists under `name` holds `token`, any case.
     pub(crate) fn lists(self, name: &str, token: &str) -> bool {
-        self.values(name)
-            .flat_map(|value| value.split(|&byte| byte == b','))
-            .any(|element| (element.trim_ascii()).eq_ignore_ascii_case(token.as_bytes()))
+        let is_it = |element: &[u8]| element.eq_ignore_ascii_case(token.as_bytes());
+        self.values(name).any(|value| {
+            // As nearly always, it is all there is.
+            is_it(value) || (value.split(|&byte| byte == b',')).any(|part| is_it(part.trim_ascii()))
+        })
     }
 }
 
@@ -380,13 +395,62 @@ struct Field {
     value: Span,
 }
 
+/// Where the header lines are.
+#[derive(Debug)]
+struct Lines {
+    fields: Vec<Field>,
+    /// The [marks](mark) of their names. Most names that are asked for did not come, and here one look says so.
+    marks: u64,
+    /// Those of them that came more than once.
+    repeated: u64,
+}
+
+impl Lines {
+    fn find(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Result<Self, HeadError> {
+        let mut lines = Self {
+            fields: Vec::with_capacity(headers.len()),
+            marks: 0,
+            repeated: 0,
+        };
+        for header in headers {
+            let name = header.name.as_bytes();
+            lines.repeated |= lines.marks & mark(name);
+            lines.marks |= mark(name);
+            lines.fields.push(Field {
+                name: Span::find(bytes, name)?,
+                value: Span::find(bytes, header.value)?,
+            });
+        }
+        Ok(lines)
+    }
+
+    const fn of<'a>(&'a self, bytes: &'a [u8]) -> Fields<'a> {
+        Fields { bytes, lines: self }
+    }
+
+    const fn memory(&self) -> usize {
+        self.fields.capacity() * size_of::<Field>()
+    }
+}
+
+/// Returns one bit of 64 for a name, the same in any case. Those of a handshake and of what browsers and proxies add to it
+/// have one each; names that share one cost a look at the lines.
+#[inline]
+fn mark(name: &[u8]) -> u64 {
+    let (before, last) = match name {
+        [.., before, last] => (before | 0x20, last | 0x20),
+        _ => (0, 0),
+    };
+    1 << ((26 * name.len() + 14 * usize::from(before) + usize::from(last)) % 64)
+}
+
 /// Where everything is in a request head.
 #[derive(Debug)]
 pub(crate) struct RequestLayout {
     method: Span,
     target: Span,
     host: Span,
-    fields: Vec<Field>,
+    lines: Lines,
 }
 
 impl RequestLayout {
@@ -406,12 +470,9 @@ impl RequestLayout {
                 return Err(HeadError::HttpVersion);
             }
             let (authority, target) = target(parsed.path.unwrap_or_default())?;
-            let fields = fields(bytes, parsed.headers)?;
-            let head = Fields {
-                bytes,
-                fields: &fields,
-            };
-            let host = head
+            let lines = Lines::find(bytes, parsed.headers)?;
+            let host = lines
+                .of(bytes)
                 .single("host")?
                 .filter(|host| is_host(host))
                 .filter(|host| authority.is_none_or(|named| named.eq_ignore_ascii_case(host)))
@@ -420,13 +481,13 @@ impl RequestLayout {
                 method: Span::find(bytes, parsed.method.unwrap_or_default().as_bytes())?,
                 target: Span::find(bytes, target.as_bytes())?,
                 host: Span::find(bytes, host)?,
-                fields,
+                lines,
             })
         })
     }
 
     pub(crate) const fn memory(&self) -> usize {
-        self.fields.capacity() * size_of::<Field>()
+        self.lines.memory()
     }
 }
 
@@ -434,7 +495,7 @@ impl RequestLayout {
 #[derive(Debug)]
 pub(crate) struct ResponseLayout {
     status: u16,
-    fields: Vec<Field>,
+    lines: Lines,
 }
 
 impl ResponseLayout {
@@ -453,7 +514,7 @@ impl ResponseLayout {
             }
             Ok(Self {
                 status: parsed.code.unwrap_or_default(),
-                fields: fields(bytes, parsed.headers)?,
+                lines: Lines::find(bytes, parsed.headers)?,
             })
         })
     }
@@ -462,11 +523,8 @@ impl ResponseLayout {
         self.status
     }
 
-    pub(crate) fn fields<'a>(&'a self, bytes: &'a [u8]) -> Fields<'a> {
-        Fields {
-            bytes,
-            fields: &self.fields,
-        }
+    pub(crate) const fn fields<'a>(&'a self, bytes: &'a [u8]) -> Fields<'a> {
+        self.lines.of(bytes)
     }
 }
 
@@ -482,17 +540,6 @@ fn with_header_room<'b, T>(
     let mut many = Vec::new();
     many.resize_with(max_headers, MaybeUninit::uninit);
     parse(&mut many)
-}
-
-fn fields(bytes: &[u8], headers: &[httparse::Header<'_>]) -> Result<Vec<Field>, HeadError> {
-    let mut fields = Vec::with_capacity(headers.len());
-    for header in headers {
-        fields.push(Field {
-            name: Span::find(bytes, header.name.as_bytes())?,
-            value: Span::find(bytes, header.value)?,
-        });
-    }
-    Ok(fields)
 }
 
 const fn head_error(error: httparse::Error) -> HeadError {
@@ -561,6 +608,63 @@ mod tests {
         assert_eq!(head.header("absent"), None);
         let names: Vec<_> = head.headers().map(|(name, _)| name).collect();
         assert_eq!(names, ["hOST", "Empty", "X", "x"]);
+    }
+
+    #[test]
+    fn every_name_that_may_be_asked_for_has_a_mark_of_its_own_in_any_case() {
+        let mut seen = 0;
+        for name in [
+            "accept-encoding",
+            "accept-language",
+            "cache-control",
+            "connection",
+            "content-length",
+            "cookie",
+            "forwarded",
+            "host",
+            "origin",
+            "pragma",
+            "sec-websocket-draft",
+            "sec-websocket-extensions",
+            "sec-websocket-key",
+            "sec-websocket-key1",
+            "sec-websocket-key2",
+            "sec-websocket-origin",
+            "sec-websocket-protocol",
+            "sec-websocket-version",
+            "transfer-encoding",
+            "upgrade",
+            "user-agent",
+            "websocket-protocol",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-request-id",
+        ] {
+            let mark = mark(name.as_bytes());
+            assert_eq!(seen & mark, 0, "{name}");
+            seen |= mark;
+            assert_eq!(super::mark(name.to_ascii_uppercase().as_bytes()), mark);
+        }
+    }
+
+    #[test]
+    fn names_that_share_a_mark_are_told_apart() {
+        // All lengths up to a hundred meet in 64 bits.
+        let names: Vec<_> = (1..=100).map(|length| "x".repeat(length)).collect();
+        let lines = names
+            .iter()
+            .map(|name| alloc::format!("{name}: {}\r\n", name.len()));
+        let lines: String = lines.collect();
+        let bytes = alloc::format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n").into_bytes();
+        let layout = RequestLayout::parse(&bytes, 101).expect("a proper head");
+        let head = RequestHead::new(&bytes, &layout);
+        for name in &names {
+            let value = alloc::format!("{}", name.len());
+            assert_eq!(head.header(name), Some(&*value));
+            assert_eq!(head.fields().single(name), Ok(Some(value.as_bytes())));
+        }
+        assert_eq!(head.header(&"x".repeat(101)), None);
     }
 
     #[test]

@@ -59,9 +59,8 @@ const SINGLE: [&str; 8] = [
 /// Checks all of a request that is not syntax.
 pub(crate) fn check(head: RequestHead<'_>, limits: &HeadLimits) -> Result<Asked, Refusal> {
     let version = classify(&head, limits.versions)?;
-    for name in SINGLE {
-        head.fields().single(name).map_err(Refusal::Head)?;
-    }
+    let fields = head.fields();
+    fields.all_single(&SINGLE).map_err(Refusal::Head)?;
     let request = Request::new(head, version);
     check_body(&request)?;
     check_origin(&request)?;
