@@ -4,8 +4,10 @@
 pub use crate::command::{Accept, ClosedBy, SendError};
 
 use crate::command::{Action, Broadcast, Command, RouteId, Scope, SocketId};
+use crate::forwarded::Forwarded;
 use crate::handle::Handle;
 use crate::source::Router;
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 use ws_proto::{CloseCode, Headers, Message, Rejection, Request, Version};
@@ -48,9 +50,9 @@ pub trait Handler {
 pub struct Connecting<'a> {
     pub(crate) request: Request<'a>,
     pub(crate) id: SocketId,
-    pub(crate) peer: &'a str,
-    pub(crate) location: &'a str,
-    pub(crate) trusted: bool,
+    pub(crate) forwarded: &'a Forwarded,
+    /// Empty until somebody asks for it.
+    pub(crate) location: OnceCell<String>,
 }
 
 impl<'a> std::ops::Deref for Connecting<'a> {
@@ -71,19 +73,21 @@ impl Connecting<'_> {
     /// Returns the client's address as far as the proxy is trusted: `tcp:192.0.2.1:4711`, `tcp:192.0.2.1` or `unix:`.
     #[must_use]
     pub fn peer(&self) -> &str {
-        self.peer
+        &self.forwarded.peer
     }
 
     /// Returns the URL the client used.
     #[must_use]
     pub fn location(&self) -> &str {
+        let Forwarded { secure, host, .. } = self.forwarded;
         self.location
+            .get_or_init(|| self.request.location(*secure, host.as_deref()))
     }
 
     /// Returns whether the connection came from a trusted proxy, whose `X-Forwarded-*` may be passed on.
     #[must_use]
     pub fn is_from_trusted_proxy(&self) -> bool {
-        self.trusted
+        self.forwarded.trusted
     }
 }
 

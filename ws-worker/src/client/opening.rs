@@ -8,6 +8,7 @@ use crate::forwarded::{Forwarded, Peer, forwarded};
 use crate::handler::{Accept, Connecting, Decision, Handler};
 use crate::process::Process;
 use crate::proxy_protocol::{self, Parsed, Proxied};
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -180,13 +181,11 @@ impl Opening {
             }
             *counted_peer = Some(Box::new(address));
         }
-        let location = request.location(forwarded.secure, forwarded.host.as_deref());
         let connecting = Connecting {
             request,
             id,
-            peer: &forwarded.peer,
-            location: &location,
-            trusted: forwarded.trusted,
+            forwarded: &forwarded,
+            location: OnceCell::new(),
         };
         let handler = handlers
             .get_mut(usize::from(route.id.0))
@@ -316,18 +315,13 @@ impl Opening {
     /// Keeps what is known of the client.
     pub(crate) fn about(&self) -> About {
         let request = self.handshake.request();
-        let id = request.and_then(|request| {
-            let mut headers = request.headers();
-            let (_, value) = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-request-id"))?;
-            std::str::from_utf8(value).ok()
-        });
         let peer = self.forwarded.as_ref();
         About::new([
             peer.map(|forwarded| forwarded.peer.as_str()),
             request.map(|request| request.target()),
             request.and_then(|request| request.origin()),
             self.protocol.as_deref(),
-            id,
+            request.and_then(|request| request.header("x-request-id")),
         ])
     }
 
