@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
 use ws_proto::{Instant, Version};
 
 /// Lines a second, before the rest is counted: what a proxy's restart ends at once shall not drown everything else.
@@ -166,7 +167,7 @@ fn are_all_logged() -> bool {
     tracing::enabled!(target: "ws_worker::closed", Level::DEBUG)
 }
 
-/// The ends of all threads. Locked twice when a connection ends.
+/// The ends of all threads. Locked once when a connection ends, twice where that is logged.
 #[derive(Debug, Default)]
 pub(crate) struct Ends(Mutex<State>);
 
@@ -191,6 +192,13 @@ impl State {
         (may, unsaid)
     }
 
+    fn keep(&mut self, ended: Ended) {
+        if self.last.len() == KEPT {
+            self.last.pop_back();
+        }
+        self.last.push_front(ended);
+    }
+
     fn turn_over(&mut self, now: Instant) -> u32 {
         if self.window.is_some_and(|window| now < window + WINDOW) {
             return 0;
@@ -208,18 +216,19 @@ impl Ends {
 
     /// Logs an end and keeps it.
     pub(crate) fn note(&self, now: Instant, ended: Ended, config: &Config) {
-        if are_logged() {
-            let (may, unsaid) = self.state().admit(now);
-            summarize(unsaid);
-            if may || are_all_logged() {
-                ended.log(config);
-            }
-        }
         let mut state = self.state();
-        if state.last.len() == KEPT {
-            state.last.pop_back();
+        // Whether anybody reads the line is asked only where there is to be one: that is not cheap.
+        let (may, unsaid) = match LevelFilter::current() {
+            level if level >= LevelFilter::INFO => state.admit(now),
+            _ => (false, 0),
+        };
+        if may || are_all_logged() {
+            drop(state); // Others shall not wait while a line is made.
+            summarize(unsaid);
+            ended.log(config);
+            state = self.state();
         }
-        state.last.push_front(ended);
+        state.keep(ended);
     }
 
     /// Says how many were not logged, once their second is over, or now if it is the end.
