@@ -491,6 +491,9 @@ impl Worker {
         client.flags.raise(Flags::READABLE, readable);
         client.flags.raise(Flags::HANGUP, hangup);
         client.outbound.writable |= writable;
+        if writable && !readable && !client.outbound.has_backlog() {
+            return; // It waits for nothing, as every socket does that has just been accepted.
+        }
         if self.common.starved_since.is_none() && self.process.is_out_of_memory() {
             // Not at the end of the turn: until then everybody could take another share.
             self.common.starved_since = Some(self.common.now);
