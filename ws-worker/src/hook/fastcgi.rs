@@ -1,6 +1,7 @@
 //! FastCGI 1.0 as a responder's client: a hook's HTTP head and body → records, records → one CGI answer. Knows no socket,
 //! no clock and no dialect: what a dialect renders for HTTP becomes the variables that php-fpm expects.
 
+use crate::hook::head::{self, Field};
 use crate::hook::http::{Answer, Fault, MAX_HEAD, MAX_HEADERS, decimal, empty_line};
 
 /// The only request on its connection.
@@ -210,6 +211,8 @@ pub(crate) struct Incoming {
     padding: usize,
     /// What the script printed: head and body.
     out: Vec<u8>,
+    /// Where its headers lie.
+    fields: Vec<Field>,
     /// Where its body begins.
     body: Option<usize>,
     errors: Vec<u8>,
@@ -229,6 +232,7 @@ impl Incoming {
             content: 0,
             padding: 0,
             out: Vec::new(),
+            fields: Vec::new(),
             body: None,
             errors: Vec::new(),
             ending: Vec::new(),
@@ -246,6 +250,7 @@ impl Incoming {
         out.shrink_to(KEPT);
         *self = Self {
             out,
+            fields: std::mem::take(&mut self.fields),
             is_reusable: keep,
             ..Self::new(max_body)
         };
@@ -253,7 +258,8 @@ impl Incoming {
 
     /// Returns how many bytes of heap it holds.
     pub(crate) fn memory(&self) -> usize {
-        self.out.capacity() + self.errors.capacity() + self.ending.capacity()
+        let fields = self.fields.capacity() * size_of::<Field>();
+        self.out.capacity() + self.errors.capacity() + self.ending.capacity() + fields
     }
 
     /// Returns what the script wrote to its standard error, up to a bound.
@@ -301,6 +307,7 @@ impl Incoming {
         Answer::new(
             self.status,
             self.out.get(..body).unwrap_or_default(),
+            &self.fields,
             self.out.get(body..self.body_end).unwrap_or_default(),
             self.is_reusable,
         )
@@ -399,6 +406,7 @@ impl Incoming {
             return Err(Fault::Cut);
         }
         self.body_end = body + length;
+        head::split(head, &mut self.fields);
         Ok(())
     }
 }

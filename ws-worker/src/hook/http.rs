@@ -1,76 +1,22 @@
 //! An app's answer as bytes: pieces of an HTTP/1.x response in, one whole answer out. Strict where leniency smuggles.
-//! Knows no socket, no clock and no hook. httparse reads the head: ureq-proto's client wants to make the request as well,
-//! from a header map built for every attempt, where ours is bytes that were rendered once a socket.
+//! Knows no socket, no clock and no hook. ureq-proto's client wants to make the request as well, from a header map built for
+//! every attempt, where ours is bytes that were rendered once a socket.
 
-use memchr::{memchr, memchr_iter};
-use std::mem::MaybeUninit;
+pub(crate) use super::head::{Fault, MAX_HEAD, MAX_HEADERS, decimal};
 
-/// Bytes of a head, and of all that is framing in a chunked body; 64 KiB.
-pub(crate) const MAX_HEAD: usize = 64 * 1024;
-
-/// How every answer begins.
-const BEGINNING: &[u8] = b"HTTP/1.";
-
-/// Headers in a head; 128.
-pub(crate) const MAX_HEADERS: usize = 128;
+use super::head::{self, BEGINNING, Field, Head, Length};
+use memchr::memchr_iter;
 
 /// Buffers above this are given back between answers, in bytes; 16 KiB.
 const KEPT: usize = 16 * 1024;
-
-/// What is wrong with an answer: the app's fault, or its network's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Not HTTP/1.x.
-    Syntax,
-    /// The end of the body is ambiguous: two lengths, a length and a coding, a coding we do not know.
-    Framing,
-    /// The head is over 64 KiB or has too many headers.
-    HeadTooLarge,
-    /// The body is over `max_hook_answer`.
-    BodyTooLarge,
-    /// The stream ended before the answer did.
-    Cut,
-    /// FastCGI: it has too much to do, and has not begun.
-    Overloaded,
-    /// FastCGI: it has another request on this connection, and has not begun.
-    OneAtATime,
-    /// FastCGI: it is no responder.
-    Role,
-}
-
-impl Fault {
-    /// Returns whether the same answer would come again: it was understood, and there is too much of it, or it will never be
-    /// an answer. Whatever was not understood leaves the outcome unknown.
-    pub(crate) const fn is_final(self) -> bool {
-        matches!(self, Self::HeadTooLarge | Self::BodyTooLarge | Self::Role)
-    }
-
-    /// Returns whether the app has certainly not looked at the hook.
-    pub(crate) const fn is_unseen(self) -> bool {
-        matches!(self, Self::Overloaded | Self::OneAtATime)
-    }
-
-    /// Returns a short, stable phrase for logs.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Syntax => "the answer makes no sense",
-            Self::Framing => "the answer's length is ambiguous",
-            Self::HeadTooLarge => "the answer's head is too large",
-            Self::BodyTooLarge => "the answer's body is too large",
-            Self::Cut => "the answer was cut short",
-            Self::Overloaded => "the app is overloaded",
-            Self::OneAtATime => "the app takes one request at a time on a connection",
-            Self::Role => "the app is no FastCGI responder",
-        }
-    }
-}
 
 /// One whole answer, lent from where it lies.
 #[derive(Debug)]
 pub(crate) struct Answer<'b> {
     /// As it came: 100 to 999 but for 100, which is skipped.
     pub(crate) status: u16,
-    lines: &'b [u8],
+    head: &'b [u8],
+    fields: &'b [Field],
     /// The body without its framing.
     pub(crate) body: &'b [u8],
     /// Whether the connection can carry another request.
@@ -84,62 +30,41 @@ impl<'b> Answer<'b> {
         fields.filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
     }
 
-    /// Walks through the headers, names as bytes: httparse has found them to be tokens.
+    /// Walks through the headers, names as bytes: they are tokens.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + use<'b> {
-        header_lines(self.lines)
+        let head = self.head;
+        self.fields.iter().filter_map(move |field| field.of(head))
     }
 
-    /// Returns the header lines as they came.
-    pub(crate) fn lines(&self) -> &'b [u8] {
-        self.lines
-    }
-
-    /// Makes one of a status, valid header lines and a body.
-    pub(crate) fn new(status: u16, lines: &'b [u8], body: &'b [u8], reusable: bool) -> Self {
+    /// Makes one of a status, a head, where in it the headers lie, and a body.
+    pub(super) fn new(
+        status: u16,
+        head: &'b [u8],
+        fields: &'b [Field],
+        body: &'b [u8],
+        reusable: bool,
+    ) -> Self {
         Self {
             status,
-            lines,
+            head,
+            fields,
             body,
             reusable,
         }
     }
 
+    /// Returns the same without its body.
+    pub(crate) fn bodiless(&self) -> Self {
+        Self::new(self.status, self.head, self.fields, b"", self.reusable)
+    }
+
+    /// Makes one of a status, valid header lines and a body.
     #[cfg(test)]
     pub(crate) fn made(status: u16, lines: &'b [u8], body: &'b [u8]) -> Self {
-        Self::new(status, lines, body, true)
+        let mut fields = Vec::new();
+        head::split(lines, &mut fields);
+        Self::new(status, lines, fields.leak(), body, true)
     }
-}
-
-/// Splits header lines that httparse has found valid.
-fn header_lines(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let mut start = 0;
-    memchr_iter(b'\n', lines).filter_map(move |feed| {
-        let line = lines.get(start..feed)?;
-        start = feed + 1;
-        let (name, value) = line.split_at_checked(memchr(b':', line)?)?;
-        Some((name, value.get(1..)?.trim_ascii()))
-    })
-}
-
-/// Where the body ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Length {
-    /// After so many bytes.
-    Exactly(usize),
-    /// Where the chunks say.
-    Chunked,
-    /// With the stream.
-    Stream,
-}
-
-/// What a head says.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Head {
-    status: u16,
-    /// Where the header lines begin.
-    lines: usize,
-    length: Length,
-    reusable: bool,
 }
 
 #[derive(Debug)]
@@ -170,6 +95,8 @@ pub(crate) enum Whole {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     head: Vec<u8>,
+    /// Where the headers lie in the head that was read last.
+    fields: Vec<Field>,
     body: Vec<u8>,
     state: State,
     /// Bytes of 100s that were skipped.
@@ -182,6 +109,7 @@ impl Incoming {
     pub(crate) fn new(max_body: usize) -> Self {
         Self {
             head: Vec::new(),
+            fields: Vec::new(),
             body: Vec::new(),
             state: State::Head { searched: 0 },
             interim: 0,
@@ -202,7 +130,7 @@ impl Incoming {
 
     /// Returns how many bytes of heap it holds.
     pub(crate) fn memory(&self) -> usize {
-        self.head.capacity() + self.body.capacity()
+        self.head.capacity() + self.body.capacity() + self.fields.capacity() * size_of::<Field>()
     }
 
     /// Takes bytes; says where the answer lies once it is whole. Bytes behind it make the connection unfit for another.
@@ -214,7 +142,7 @@ impl Incoming {
         while let State::Head { searched } = self.state {
             let rest = bytes.get(at..).unwrap_or_default();
             if self.head.is_empty() {
-                let Some(end) = empty_line(rest, 0) else {
+                let Some((mut head, end)) = head::parse(rest, &mut self.fields)? else {
                     if !rest
                         .iter()
                         .zip(BEGINNING)
@@ -231,11 +159,11 @@ impl Incoming {
                     };
                     return Ok(None);
                 };
-                let (text, after) = rest.split_at_checked(end).ok_or(Fault::Syntax)?;
-                let Some(mut head) = self.parse(text)? else {
+                if !self.admits(&head, end)? {
                     at += end;
                     continue;
-                };
+                }
+                let (text, after) = rest.split_at_checked(end).ok_or(Fault::Syntax)?;
                 if let Length::Exactly(length) = head.length
                     && length <= after.len()
                 {
@@ -269,12 +197,12 @@ impl Incoming {
                 at += end.saturating_sub(before);
                 let mut text = std::mem::take(&mut self.head);
                 text.truncate(end);
-                match self.parse(&text)? {
-                    Some(head) => {
-                        self.head = text;
-                        self.begin_body(head);
-                    }
-                    None => self.state = State::Head { searched: 0 },
+                let (head, end) = head::parse(&text, &mut self.fields)?.ok_or(Fault::Syntax)?;
+                if self.admits(&head, end)? {
+                    self.head = text;
+                    self.begin_body(head);
+                } else {
+                    self.state = State::Head { searched: 0 };
                 }
             }
         }
@@ -290,12 +218,13 @@ impl Incoming {
                 start,
                 body,
                 end,
-            } => Answer {
-                status: head.status,
-                lines: bytes.get(start + head.lines..body).unwrap_or_default(),
-                body: bytes.get(body..end).unwrap_or_default(),
-                reusable: head.reusable,
-            },
+            } => Answer::new(
+                head.status,
+                bytes.get(start..body).unwrap_or_default(),
+                &self.fields,
+                bytes.get(body..end).unwrap_or_default(),
+                head.reusable,
+            ),
         }
     }
 
@@ -311,27 +240,24 @@ impl Incoming {
     }
 
     fn held(&self, head: Head) -> Answer<'_> {
-        Answer {
-            status: head.status,
-            lines: self.head.get(head.lines..).unwrap_or_default(),
-            body: &self.body,
-            reusable: head.reusable,
-        }
+        let Head {
+            status, reusable, ..
+        } = head;
+        Answer::new(status, &self.head, &self.fields, &self.body, reusable)
     }
 
-    /// Reads a whole head; `None` for a 100, which says nothing.
-    fn parse(&mut self, text: &[u8]) -> Result<Option<Head>, Fault> {
-        if text.len() + self.interim > MAX_HEAD {
+    /// Returns whether an answer begins with this head, of so many bytes; not with a 100, which says nothing.
+    fn admits(&mut self, head: &Head, bytes: usize) -> Result<bool, Fault> {
+        if bytes + self.interim > MAX_HEAD {
             return Err(Fault::HeadTooLarge);
         }
-        let head = parse_head(text)?;
         if head.status == 100 {
-            self.interim += text.len();
-            return Ok(None);
+            self.interim += bytes;
+            return Ok(false);
         }
         match head.length {
             Length::Exactly(length) if length > self.max_body => Err(Fault::BodyTooLarge),
-            Length::Exactly(_) | Length::Chunked | Length::Stream => Ok(Some(head)),
+            Length::Exactly(_) | Length::Chunked | Length::Stream => Ok(true),
         }
     }
 
@@ -376,7 +302,7 @@ impl Incoming {
     }
 }
 
-/// Finds the end of a head: an empty line, bare line feeds included, which [`parse_head`] then refuses.
+/// Finds the end of a head: an empty line, bare line feeds included, which [`head::parse`] then refuses.
 pub(crate) fn empty_line(bytes: &[u8], searched: usize) -> Option<usize> {
     let from = searched.saturating_sub(3);
     let bytes_left = bytes.get(from..)?;
@@ -384,87 +310,6 @@ pub(crate) fn empty_line(bytes: &[u8], searched: usize) -> Option<usize> {
         [b'\n', ..] => Some(from + feed + 2),
         [b'\r', b'\n', ..] => Some(from + feed + 3),
         _ => None,
-    })
-}
-
-fn parse_head(text: &[u8]) -> Result<Head, Fault> {
-    // httparse takes a bare line feed for a line's end.
-    let is_bare = |feed: usize| {
-        let before = feed.checked_sub(1).and_then(|at| text.get(at));
-        before != Some(&b'\r')
-    };
-    if memchr_iter(b'\n', text).any(is_bare) || !text.starts_with(BEGINNING) {
-        return Err(Fault::Syntax);
-    }
-    let mut storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut []);
-    match httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut response,
-        text,
-        &mut storage,
-    ) {
-        Ok(httparse::Status::Complete(length)) if length == text.len() => {}
-        Ok(_) => return Err(Fault::Syntax),
-        Err(httparse::Error::TooManyHeaders) => return Err(Fault::HeadTooLarge),
-        Err(_) => return Err(Fault::Syntax),
-    }
-    let (Some(status @ 100..), Some(minor)) = (response.code, response.version) else {
-        return Err(Fault::Syntax);
-    };
-    let mut length = None;
-    let mut coding = None;
-    let mut close = false;
-    let mut keep = false;
-    for header in response.headers.iter() {
-        if header.name.eq_ignore_ascii_case("content-length") {
-            if length.replace(header.value.trim_ascii()).is_some() {
-                return Err(Fault::Framing);
-            }
-        } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            if coding.replace(header.value.trim_ascii()).is_some() {
-                return Err(Fault::Framing);
-            }
-        } else if header.name.eq_ignore_ascii_case("connection") {
-            for token in header.value.split(|byte| *byte == b',') {
-                close |= token.trim_ascii().eq_ignore_ascii_case(b"close");
-                keep |= token.trim_ascii().eq_ignore_ascii_case(b"keep-alive");
-            }
-        }
-    }
-    let length = match (length, coding) {
-        (Some(_), Some(_)) => return Err(Fault::Framing),
-        (None, Some(coding)) if minor == 1 && coding.eq_ignore_ascii_case(b"chunked") => {
-            Length::Chunked
-        }
-        (None, Some(_)) => return Err(Fault::Framing),
-        (Some(digits), None) => Length::Exactly(decimal(digits).ok_or(Fault::Framing)?),
-        (None, None) => Length::Stream,
-    };
-    // These have no body, whatever their head says. [RFC 9112, 6.3]
-    let bodiless = matches!(status, 100..=199 | 204 | 304);
-    let persistent = !close && (minor == 1 || keep) && status >= 200;
-    let first = memchr(b'\n', text).unwrap_or(0);
-    Ok(Head {
-        status,
-        lines: first + 1,
-        reusable: persistent
-            && match length {
-                Length::Exactly(length) => !bodiless || length == 0 || status == 304,
-                Length::Chunked => !bodiless,
-                Length::Stream => bodiless,
-            },
-        length: if bodiless { Length::Exactly(0) } else { length },
-    })
-}
-
-/// Reads digits and nothing else.
-pub(crate) fn decimal(digits: &[u8]) -> Option<usize> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_usize, |sum, digit| {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        sum.checked_mul(10)?.checked_add(usize::from(digit))
     })
 }
 

@@ -10,6 +10,7 @@ mod dialect;
 mod docroot;
 mod endpoint;
 mod fastcgi;
+mod head;
 mod http;
 mod http_date;
 mod kept;

@@ -45,11 +45,10 @@ pub(crate) fn encode(endpoint: &Endpoint, event: &HookEvent<'_>, out: &mut Vec<u
 
 /// Reads what an answer wants done: its headers are those of `plain`, its body goes nowhere.
 pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>) -> Reply {
-    let bodiless = Answer::new(answer.status, answer.lines(), b"", answer.reusable);
     Reply {
         to: Targets::default(),
         message: None,
-        ..plain::decode(endpoint, &bodiless, false)
+        ..plain::decode(endpoint, &answer.bodiless(), false)
     }
 }
 
