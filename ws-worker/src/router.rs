@@ -13,6 +13,8 @@ pub(crate) struct Router {
     pub(crate) thread: u8,
     /// For this thread.
     pub(crate) own: VecDeque<Command>,
+    /// Where they lie while one of them is done that has nothing in front of it.
+    aside: VecDeque<Command>,
     /// Answers for this thread's control listener.
     pub(crate) outcomes: VecDeque<(Ticket, Outcome)>,
     /// Every thread's; what is for this one stays in `own`.
@@ -29,6 +31,7 @@ impl Router {
         Self {
             thread,
             own: VecDeque::new(),
+            aside: VecDeque::new(),
             outcomes: VecDeque::new(),
             mailboxes,
             must_ring: false,
@@ -71,6 +74,19 @@ impl Router {
                 1
             }
             None => 0, // No such thread: an id of another worker, or made up. The asker answers "gone".
+        }
+    }
+
+    /// Puts what waits aside, so that a message goes out in front of it; [`take_back`](Self::take_back) follows.
+    pub(crate) fn put_aside(&mut self) {
+        std::mem::swap(&mut self.own, &mut self.aside);
+    }
+
+    /// What came meanwhile stands behind what waited.
+    pub(crate) fn take_back(&mut self) {
+        std::mem::swap(&mut self.own, &mut self.aside);
+        if !self.aside.is_empty() {
+            self.own.append(&mut self.aside);
         }
     }
 

@@ -194,12 +194,9 @@ impl Worker {
         };
         let message = message.as_borrowed();
         // What is routed behind waiting commands would come back here for ever: this is the front of that queue.
-        let waiting = std::mem::take(&mut self.common.router.own);
+        self.common.router.put_aside();
         let result = self.step(entry, |client, cx| client.send(cx, message));
-        let new = std::mem::replace(&mut self.common.router.own, waiting);
-        if !new.is_empty() {
-            self.common.router.own.extend(new);
-        }
+        self.common.router.take_back();
         match result {
             Some(Ok(())) => Sent::Queued,
             Some(Err(SendError::Full)) => {
