@@ -33,7 +33,7 @@ pub(crate) struct Endpoint {
     has_query: bool,
     /// FastCGI: where scripts are.
     script: Option<Folder>,
-    /// `Host`, `Ws-Worker`, `Ws-Boot`: the same on every hook.
+    /// The rest of the first line, `Host`, `Ws-Worker`, `Ws-Boot`: the same on every hook.
     constant: Vec<u8>,
 }
 
@@ -49,7 +49,8 @@ struct Folder {
 /// A part of the URL's template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
-    Text(String),
+    /// As it stands in a request's first line.
+    Text(Vec<u8>),
     Event,
     Path,
 }
@@ -117,7 +118,7 @@ const ID: usize = 32;
 impl Endpoint {
     /// Prepares a route's hooks.
     pub(crate) fn new(process: &Process, route: &Route, hooks: &Arc<Hooks>) -> Self {
-        let mut constant = Vec::new();
+        let mut constant = b" HTTP/1.1\r\n".to_vec();
         let host = match hooks.url.scheme {
             Scheme::Http | Scheme::Https => &hooks.url.host,
             Scheme::FastCgi => hooks.server_name.as_ref().unwrap_or(&hooks.url.host),
@@ -154,7 +155,7 @@ impl Endpoint {
         out.extend_from_slice(b"POST ");
         for piece in &self.pieces {
             match piece {
-                Piece::Text(text) => push_target(out, text.as_bytes()),
+                Piece::Text(text) => out.extend_from_slice(text),
                 Piece::Event => out.extend_from_slice(event.as_bytes()),
                 Piece::Path => out.extend_from_slice(block.path()),
             }
@@ -163,7 +164,6 @@ impl Endpoint {
             out.push(if self.has_query { b'&' } else { b'?' });
             out.extend_from_slice(query);
         }
-        out.extend_from_slice(b" HTTP/1.1\r\n");
         out.extend_from_slice(&self.constant);
         out.extend_from_slice(block.lines());
         out.extend_from_slice(&block.changing);
@@ -336,6 +336,12 @@ fn template(hooks: &Hooks, process: &Process) -> (Option<Folder>, Vec<Piece>) {
     (Some(folder), all)
 }
 
+fn text(part: &str) -> Piece {
+    let mut target = Vec::new();
+    push_target(&mut target, part.as_bytes());
+    Piece::Text(target)
+}
+
 /// Cuts a template at its place holders, which stand for something in the path only.
 fn pieces(template: &str) -> Vec<Piece> {
     let (path, query) = match template.split_once('?') {
@@ -354,17 +360,17 @@ fn pieces(template: &str) -> Vec<Piece> {
             rest = after.strip_prefix(name)?;
             Some((before, name, piece))
         }) else {
-            pieces.push(Piece::Text(rest.to_owned()));
+            pieces.push(text(rest));
             break;
         };
         let _ = name;
         if !before.is_empty() {
-            pieces.push(Piece::Text(before.to_owned()));
+            pieces.push(text(before));
         }
         pieces.push(piece);
     }
     if let Some(query) = query {
-        pieces.push(Piece::Text(format!("?{query}")));
+        pieces.push(text(&format!("?{query}")));
     }
     pieces
 }

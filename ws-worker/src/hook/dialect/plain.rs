@@ -4,6 +4,7 @@ use super::{Complaint, Reply, Targets};
 use crate::command::is_group_name;
 use crate::hook::complaints::Kind;
 use crate::hook::endpoint::{Endpoint, push_decimal, push_encoded, push_header};
+use crate::hook::head::is_named;
 use crate::hook::http::Answer;
 use crate::hook::{HookEvent, What};
 use std::borrow::Cow;
@@ -32,11 +33,13 @@ pub(crate) fn encode<'e>(
 
 /// Appends request line and headers, as far as they do not depend on the body: what every dialect says of an event.
 pub(super) fn begin(endpoint: &Endpoint, event: &HookEvent<'_>, out: &mut Vec<u8>) {
-    let name = event.what.name();
-    endpoint.push_head(name, event.block, out);
-    out.extend_from_slice(b"Ws-Event: ");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\r\nIdempotency-Key: ");
+    endpoint.push_head(event.what.name(), event.block, out);
+    out.extend_from_slice(match event.what {
+        What::Started => b"Ws-Event: started\r\nIdempotency-Key: ",
+        What::Handshake { .. } => b"Ws-Event: handshake\r\nIdempotency-Key: ",
+        What::Message { .. } => b"Ws-Event: message\r\nIdempotency-Key: ",
+        What::Closed { .. } => b"Ws-Event: closed\r\nIdempotency-Key: ",
+    });
     event.push_key(endpoint, out);
     out.extend_from_slice(b"\r\n");
     if event.attempt > 1 {
@@ -82,8 +85,9 @@ pub(super) fn finish(endpoint: &Endpoint, event: &HookEvent<'_>, body: &[u8], ou
         endpoint.signer.sign(&key, timestamp.as_bytes(), body, out);
         out.extend_from_slice(b"\r\n");
     }
-    push_number(out, "Content-Length", body.len() as u64);
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(b"Content-Length: ");
+    push_decimal(out, body.len() as u64);
+    out.extend_from_slice(b"\r\n\r\n");
 }
 
 fn push_number(out: &mut Vec<u8>, name: &str, number: u64) {
@@ -98,16 +102,11 @@ pub(crate) fn decode(endpoint: &Endpoint, answer: &Answer<'_>, is_message: bool)
     let mut reply = Reply::default();
     let (mut is_binary, mut is_addressed, mut coding) = (false, false, None);
     for (name, value) in answer.fields() {
-        if name.eq_ignore_ascii_case(b"content-type") {
-            let media = value.split(|byte| *byte == b';').next().unwrap_or_default();
-            is_binary = media
-                .trim_ascii()
-                .eq_ignore_ascii_case(b"application/octet-stream");
+        if is_named(name, b"content-type") {
+            is_binary = is_octets(value);
             continue;
         }
-        if name.eq_ignore_ascii_case(b"content-encoding")
-            && !value.eq_ignore_ascii_case(b"identity")
-        {
+        if is_named(name, b"content-encoding") && !value.eq_ignore_ascii_case(b"identity") {
             coding = Some(value);
         }
         let Some((b"ws-" | b"Ws-" | b"WS-" | b"wS-", kind)) = name.split_at_checked(3) else {
@@ -204,6 +203,16 @@ impl Targets {
     fn is_empty(&self) -> bool {
         !self.itself && !self.all && self.groups.is_empty()
     }
+}
+
+/// Whether a media type is that of bytes, whatever its parameters.
+fn is_octets(value: &[u8]) -> bool {
+    const OCTETS: &[u8] = b"application/octet-stream";
+    let Some((media, rest)) = value.split_at_checked(OCTETS.len()) else {
+        return false;
+    };
+    let rest = rest.trim_ascii_start();
+    media.eq_ignore_ascii_case(OCTETS) && (rest.is_empty() || rest.starts_with(b";"))
 }
 
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
