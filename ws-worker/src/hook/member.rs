@@ -333,6 +333,13 @@ impl Members {
         })
     }
 
+    /// The same, with the member.
+    pub(crate) fn find_mut(&mut self, index: usize, id: SocketId) -> Option<(Key, &mut Member)> {
+        let member = self.slab.get_mut(index)?;
+        let serial = member.serial;
+        (member.id == Some(id)).then_some((Key { serial, index }, member))
+    }
+
     pub(crate) fn remove(&mut self, key: Key) -> Option<Box<Member>> {
         self.get(key)?;
         let member = self.slab.try_remove(key.index)?;

@@ -179,10 +179,11 @@ impl Pool {
 
     /// A client said something.
     pub(super) fn message(&mut self, socket: &mut Socket<'_>, message: Message<'_>) {
-        let Some(key) = self.find(socket.id()) else {
+        let id = socket.id();
+        let Some(index) = self.slots.get(id.slot as usize) else {
             return;
         };
-        let Some(member) = self.members.get_mut(key) else {
+        let Some((key, member)) = self.members.find_mut(*index, id) else {
             return;
         };
         if member.failed {
@@ -336,7 +337,7 @@ impl Pool {
                 member.attempt = 0;
                 self.move_over(key);
                 if self.admit(turn, key) {
-                    self.line_up(key, false);
+                    self.stand_in_line(key, false);
                 }
             }
         }
@@ -440,6 +441,11 @@ impl Pool {
     /// Puts a member in its line; in front if it was there before.
     pub(super) fn line_up(&mut self, key: Key, in_front: bool) {
         self.move_over(key);
+        self.stand_in_line(key, in_front);
+    }
+
+    /// Likewise, one who has just moved over to where his hooks go.
+    fn stand_in_line(&mut self, key: Key, in_front: bool) {
         if self.waits_for_the_journal(key) {
             return;
         }
