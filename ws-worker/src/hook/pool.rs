@@ -92,6 +92,21 @@ pub(super) struct App {
     pub(super) granted: usize,
 }
 
+impl App {
+    /// Returns whether somebody stands in line for it, if only to find that he need not.
+    fn is_waited_for(&self) -> bool {
+        self.lines.iter().any(|line| !line.is_empty())
+    }
+
+    /// Returns whether the end of a turn has nothing to do for it.
+    fn is_quiet(&self) -> bool {
+        !self.is_waited_for()
+            && self.granted == 0
+            && self.fresh.is_empty()
+            && self.idle.len() <= self.max_idle
+    }
+}
+
 impl Pool {
     /// Prepares the pool of a thread. The first also tells the apps that the worker has started.
     pub(crate) fn new(process: Arc<Process>, permits: Arc<[Arc<Permits>]>, thread: u8) -> Self {
@@ -316,7 +331,7 @@ impl Pool {
         };
         consider(self.pauses.peek().map(|Reverse((at, _))| *at));
         consider(self.journal_timeout());
-        for app in &self.apps {
+        for app in self.apps.iter().filter(|app| app.is_waited_for()) {
             consider(self.next_tired(app));
             consider(self.next_dial(app));
         }
@@ -346,6 +361,9 @@ impl Pool {
         }
         self.flush_journal(turn);
         for app in 0..self.apps.len() {
+            if self.apps.get(app).is_some_and(App::is_quiet) {
+                continue;
+            }
             self.age(app, turn.now);
             self.pump(turn, app);
             self.trim(app);
@@ -357,6 +375,9 @@ impl Pool {
     /// Tells the process how many bytes are held.
     fn charge(&mut self) {
         let held = self.members.held + self.held;
+        if held == self.charged {
+            return;
+        }
         let memory = &self.process.counters.memory;
         if held >= self.charged {
             memory.add(held - self.charged);
