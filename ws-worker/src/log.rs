@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::reload;
 use writer::Lines;
@@ -47,12 +47,12 @@ impl std::error::Error for LogError {}
 pub fn start(level: tracing::Level, format: Option<Format>) -> Result<(), LogError> {
     let (filter, is_fixed) = match std::env::var(FILTER_VARIABLE) {
         Ok(text) if !text.is_empty() => {
-            let filter = EnvFilter::try_new(&text).map_err(|error| {
+            let filter = parse(&text).map_err(|error| {
                 LogError(format!("{FILTER_VARIABLE}={}: {error}", escaped(&text)))
             })?;
             (filter, true)
         }
-        Ok(_) | Err(_) => (EnvFilter::new(level.as_str()), false),
+        Ok(_) | Err(_) => (Targets::new().with_default(level), false),
     };
     let terminal = std::io::stderr().is_terminal();
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -87,10 +87,17 @@ pub fn start(level: tracing::Level, format: Option<Format>) -> Result<(), LogErr
         // A process starts its log once; `try_init` has said so.
         let _ = LEVEL.set(Box::new(move |level: tracing::Level| {
             // It fails only when there is no log any more.
-            let _ = handle.reload(EnvFilter::new(level.as_str()));
+            let _ = handle.reload(Targets::new().with_default(level));
         }));
     }
     Ok(())
+}
+
+/// Reads a filter: levels, each of all or of a part, with commas between them. One too many, or a space, means nothing.
+fn parse(text: &str) -> Result<Targets, tracing_subscriber::filter::ParseError> {
+    let parts = text.split(',').map(str::trim);
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    parts.join(",").parse()
 }
 
 static LINES: OnceLock<Lines> = OnceLock::new();
@@ -180,6 +187,30 @@ impl fmt::Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn a_filter_says_it_for_all_and_for_single_parts() {
+        fn check(text: &str, hooks: Option<Level>, others: Option<Level>) {
+            let filter = parse(text).unwrap();
+            for (target, expected) in [("ws_worker::hook::pool", hooks), ("ws_worker", others)] {
+                let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG];
+                let mut logged = levels.into_iter().rev();
+                let most = logged.find(|level| filter.would_enable(target, level));
+                assert_eq!(most, expected, "{text:?} {target}");
+            }
+        }
+        use Level as L;
+        check("info", Some(L::INFO), Some(L::INFO));
+        check("WARN", Some(L::WARN), Some(L::WARN));
+        check("info,ws_worker::hook=debug", Some(L::DEBUG), Some(L::INFO));
+        check(" info, ws_worker::hook=off,", None, Some(L::INFO));
+        check("ws_worker::hook=debug", Some(L::DEBUG), None);
+        check("off", None, None);
+        for wrong in ["ws_worker=loud", "ws_worker=info=debug"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_client_string_cannot_break_a_line() {
