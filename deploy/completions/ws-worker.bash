@@ -100,27 +100,6 @@ _ws__worker() {
             ws__worker__subcmd__help,serve)
                 cmd="ws__worker__subcmd__help__subcmd__serve"
                 ;;
-            ws__worker__subcmd__help__subcmd__ctl,broadcast)
-                cmd="ws__worker__subcmd__help__subcmd__ctl__subcmd__broadcast"
-                ;;
-            ws__worker__subcmd__help__subcmd__ctl,close)
-                cmd="ws__worker__subcmd__help__subcmd__ctl__subcmd__close"
-                ;;
-            ws__worker__subcmd__help__subcmd__ctl,drain)
-                cmd="ws__worker__subcmd__help__subcmd__ctl__subcmd__drain"
-                ;;
-            ws__worker__subcmd__help__subcmd__ctl,list)
-                cmd="ws__worker__subcmd__help__subcmd__ctl__subcmd__list"
-                ;;
-            ws__worker__subcmd__help__subcmd__ctl,reload)
-                cmd="ws__worker__subcmd__help__subcmd__ctl__subcmd__reload"
-                ;;
-            ws__worker__subcmd__help__subcmd__ctl,send)
-                cmd="ws__worker__subcmd__help__subcmd__ctl__subcmd__send"
-                ;;
-            ws__worker__subcmd__help__subcmd__ctl,status)
-                cmd="ws__worker__subcmd__help__subcmd__ctl__subcmd__status"
-                ;;
             *)
                 ;;
         esac
@@ -150,22 +129,22 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__check)
-            opts="-h --config --log-level --log-format --help"
+            opts="-h --log-level --log-format --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --log-level)
                     COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
                     return 0
                     ;;
                 --log-format)
                     COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)
@@ -176,12 +155,20 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__connect)
-            opts="-q -v -h --wire --origin --protocol --header --deflate --relaxed --binary --print --count --stay --max-message --ping --timeout --handshake-timeout --close-timeout --close-code --reason --quiet --verbose --log-level --log-format --help"
+            opts="-q -v -h --log-level --log-format --wire --origin --protocol --header --deflate --relaxed --binary --print --count --stay --max-message --ping --timeout --handshake-timeout --close-timeout --close-code --reason --quiet --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
+                    return 0
+                    ;;
                 --wire)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -234,14 +221,6 @@ _ws__worker() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -250,12 +229,20 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__ctl)
-            opts="-h --control --token-file --config --json --timeout --log-level --log-format --help status list send broadcast close drain reload help"
+            opts="-h --log-level --log-format --control --token-file --config --json --timeout --help status list send broadcast close drain reload help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
+                    return 0
+                    ;;
                 --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -272,14 +259,6 @@ _ws__worker() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -288,7 +267,7 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__ctl__subcmd__broadcast)
-            opts="-h --route --group --except --binary --control --token-file --config --json --timeout --log-level --log-format --help"
+            opts="-h --route --group --except --binary --log-level --log-format --control --token-file --config --json --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -306,6 +285,14 @@ _ws__worker() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
+                    return 0
+                    ;;
                 --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -322,14 +309,6 @@ _ws__worker() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -338,7 +317,7 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__ctl__subcmd__close)
-            opts="-h --code --reason --control --token-file --config --json --timeout --log-level --log-format --help"
+            opts="-h --code --reason --log-level --log-format --control --token-file --config --json --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -352,6 +331,14 @@ _ws__worker() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
+                    return 0
+                    ;;
                 --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -366,14 +353,6 @@ _ws__worker() {
                     ;;
                 --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -384,12 +363,20 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__ctl__subcmd__drain)
-            opts="-h --control --token-file --config --json --timeout --log-level --log-format --help"
+            opts="-h --log-level --log-format --control --token-file --config --json --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
+                    return 0
+                    ;;
                 --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -404,14 +391,6 @@ _ws__worker() {
                     ;;
                 --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -548,7 +527,7 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__ctl__subcmd__list)
-            opts="-h --route --group --limit --control --token-file --config --json --timeout --log-level --log-format --help"
+            opts="-h --route --group --limit --log-level --log-format --control --token-file --config --json --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -566,6 +545,14 @@ _ws__worker() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
+                    return 0
+                    ;;
                 --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -580,14 +567,6 @@ _ws__worker() {
                     ;;
                 --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -598,12 +577,20 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__ctl__subcmd__reload)
-            opts="-h --control --token-file --config --json --timeout --log-level --log-format --help"
+            opts="-h --log-level --log-format --control --token-file --config --json --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
+                    return 0
+                    ;;
                 --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -618,14 +605,6 @@ _ws__worker() {
                     ;;
                 --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -636,12 +615,20 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__ctl__subcmd__send)
-            opts="-h --binary --control --token-file --config --json --timeout --log-level --log-format --help"
+            opts="-h --binary --log-level --log-format --control --token-file --config --json --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
+                    return 0
+                    ;;
                 --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -656,14 +643,6 @@ _ws__worker() {
                     ;;
                 --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -674,12 +653,20 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__ctl__subcmd__status)
-            opts="-h --control --token-file --config --json --timeout --log-level --log-format --help"
+            opts="-h --log-level --log-format --control --token-file --config --json --timeout --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
+                    return 0
+                    ;;
                 --control)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -696,14 +683,6 @@ _ws__worker() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -712,12 +691,20 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__demo)
-            opts="-h --listen --control --token-file --threads --worker --trusted-proxies --allowed-origins --versions --handshake-timeout --heartbeat --pong-timeout --idle-timeout --heartbeat-text --close-timeout --stall-timeout --drain --max-head --max-headers --max-subprotocols --max-message --max-fragments --max-empty-fragments --max-control-frames --max-length-digits --max-output --queue-messages --queue-bytes --max-hook-answer --max-groups --max-group-name --max-meta --max-connections --max-handshakes --max-per-peer --memory --max-control-body --deflate --deflate-min --deflate-takeover --deflate-memory --log-level --log-format --help"
+            opts="-h --log-level --log-format --listen --control --token-file --threads --worker --trusted-proxies --allowed-origins --versions --handshake-timeout --heartbeat --pong-timeout --idle-timeout --heartbeat-text --close-timeout --stall-timeout --drain --max-head --max-headers --max-subprotocols --max-message --max-fragments --max-empty-fragments --max-control-frames --max-length-digits --max-output --queue-messages --queue-bytes --max-hook-answer --max-groups --max-group-name --max-meta --max-connections --max-handshakes --max-per-peer --memory --max-control-body --deflate --deflate-min --deflate-takeover --deflate-memory --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
+                    return 0
+                    ;;
                 --listen)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -878,14 +865,6 @@ _ws__worker() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -936,106 +915,8 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__help__subcmd__ctl)
-            opts="status list send broadcast close drain reload"
+            opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        ws__worker__subcmd__help__subcmd__ctl__subcmd__broadcast)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        ws__worker__subcmd__help__subcmd__ctl__subcmd__close)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        ws__worker__subcmd__help__subcmd__ctl__subcmd__drain)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        ws__worker__subcmd__help__subcmd__ctl__subcmd__list)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        ws__worker__subcmd__help__subcmd__ctl__subcmd__reload)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        ws__worker__subcmd__help__subcmd__ctl__subcmd__send)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        ws__worker__subcmd__help__subcmd__ctl__subcmd__status)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1090,12 +971,20 @@ _ws__worker() {
             return 0
             ;;
         ws__worker__subcmd__serve)
-            opts="-h --config --app --listen --control --token-file --threads --worker --trusted-proxies --allowed-origins --versions --dialect --secret-file --ca-file --concurrency --hook-timeout --give-up --retry --answer-to --forward-headers --started --server-name --keep --docroot --docroot-suffix --handshake-timeout --heartbeat --pong-timeout --idle-timeout --heartbeat-text --close-timeout --stall-timeout --drain --max-head --max-headers --max-subprotocols --max-message --max-fragments --max-empty-fragments --max-control-frames --max-length-digits --max-output --queue-messages --queue-bytes --max-hook-answer --max-groups --max-group-name --max-meta --max-connections --max-handshakes --max-per-peer --memory --max-control-body --deflate --deflate-min --deflate-takeover --deflate-memory --log-level --log-format --help"
+            opts="-h --log-level --log-format --config --app --listen --control --token-file --threads --worker --trusted-proxies --allowed-origins --versions --dialect --secret-file --ca-file --concurrency --hook-timeout --give-up --retry --answer-to --forward-headers --started --server-name --keep --docroot --docroot-suffix --handshake-timeout --heartbeat --pong-timeout --idle-timeout --heartbeat-text --close-timeout --stall-timeout --drain --max-head --max-headers --max-subprotocols --max-message --max-fragments --max-empty-fragments --max-control-frames --max-length-digits --max-output --queue-messages --queue-bytes --max-hook-answer --max-groups --max-group-name --max-meta --max-connections --max-handshakes --max-per-peer --memory --max-control-body --deflate --deflate-min --deflate-takeover --deflate-memory --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1318,14 +1207,6 @@ _ws__worker() {
                     ;;
                 --deflate-memory)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-level)
-                    COMPREPLY=($(compgen -W "error warn info debug trace" -- "${cur}"))
-                    return 0
-                    ;;
-                --log-format)
-                    COMPREPLY=($(compgen -W "text json journal" -- "${cur}"))
                     return 0
                     ;;
                 *)

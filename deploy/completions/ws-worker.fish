@@ -37,9 +37,17 @@ complete -c ws-worker -n "__fish_ws_worker_needs_command" -s V -l version -d 'Pr
 complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "demo" -d 'Serve a page to try the worker: chat, echo, binary, ping'
 complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "serve" -d 'Serve sockets and tell an app about them by hooks'
 complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "check" -d 'Read a configuration file and say what it means, or what is wrong'
-complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "ctl" -d 'Tell a running worker: status, list, send, broadcast, close, drain, reload'
-complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "connect" -d 'Connect as a client of any version: send lines, print messages'
+complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "ctl" -d 'What to tell a worker, and where it is'
+complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "connect" -d 'Where to connect and what to say'
 complete -c ws-worker -n "__fish_ws_worker_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
+json\t''
+journal\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l listen -d 'Where clients connect: 127.0.0.1:9000, unix:/path, systemd:NAME, fd:0 [default: 127.0.0.1:9000]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l control -d 'Where the control API listens; on TCP it needs --token-file' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l token-file -d 'File with the token that the control API asks for' -r
@@ -80,15 +88,15 @@ complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate -d 
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate-min -d 'Messages smaller than this are not compressed [default: 128B]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate-takeover -d 'Remember the last messages of each socket to compress the next ones better [default: false]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l deflate-memory -d 'Memory for what is remembered so, of all sockets together [default: 64MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
 warn\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
 json\t''
 journal\t''"
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l config -d 'The configuration file [default: /etc/ws-worker/ws-worker.toml, unless there is --app]' -r -F
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l app -d 'Where hooks go: http://HOST:PORT/PATH, https://HOST/PATH, http+unix:///SOCKET:/PATH, fcgi://HOST:PORT/SCRIPT, fcgi+unix:///SOCKET:/SCRIPT' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l listen -d 'Where clients connect: 127.0.0.1:9000, unix:/path, systemd:NAME, fd:0 [default: 127.0.0.1:9000]' -r
@@ -145,16 +153,7 @@ complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate -d
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate-min -d 'Messages smaller than this are not compressed [default: 128B]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate-takeover -d 'Remember the last messages of each socket to compress the next ones better [default: false]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l deflate-memory -d 'Memory for what is remembered so, of all sockets together [default: 64MiB]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
-warn\t''
-info\t''
-debug\t''
-trace\t''"
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
-json\t''
-journal\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand check" -l config -d 'The configuration file' -r -F
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand check" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
 warn\t''
 info\t''
@@ -163,11 +162,8 @@ trace\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand check" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
 json\t''
 journal\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand check" -l config -d 'The configuration file' -r -F
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand check" -s h -l help -d 'Print help'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
 warn\t''
 info\t''
@@ -176,6 +172,10 @@ trace\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
 json\t''
 journal\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -l json -d 'Print the worker\'s answer as JSON'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -s h -l help -d 'Print help'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -f -a "status" -d 'Show how the worker is: sockets, messages, hooks, the last closes'
@@ -186,10 +186,6 @@ complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -f -a "drain" -d 'Close all sockets and end, as SIGTERM does'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -f -a "reload" -d 'Read the configuration again, as SIGHUP does'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and not __fish_seen_subcommand_from status list send broadcast close drain reload help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from status" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from status" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from status" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from status" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from status" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
 warn\t''
 info\t''
@@ -198,15 +194,15 @@ trace\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from status" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
 json\t''
 journal\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from status" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from status" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from status" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from status" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from status" -l json -d 'Print the worker\'s answer as JSON'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l route -d 'Only those of this route' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l group -d 'Only those in this group' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l limit -d 'Not more than this number' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
 warn\t''
 info\t''
@@ -215,12 +211,12 @@ trace\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
 json\t''
 journal\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -l json -d 'Print the worker\'s answer as JSON'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
 warn\t''
 info\t''
@@ -229,16 +225,16 @@ trace\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
 json\t''
 journal\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -l binary -d 'Send it as binary'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -l json -d 'Print the worker\'s answer as JSON'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from send" -s h -l help -d 'Print help'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l route -d 'Only to this route' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l group -d 'Only to this group' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l except -d 'Not to this socket' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
 warn\t''
 info\t''
@@ -247,15 +243,15 @@ trace\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
 json\t''
 journal\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l binary -d 'Send it as binary'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -l json -d 'Print the worker\'s answer as JSON'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from broadcast" -s h -l help -d 'Print help'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l code -d 'The close code' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l reason -d 'The reason, at most 123 bytes' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
 warn\t''
 info\t''
@@ -264,12 +260,12 @@ trace\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
 json\t''
 journal\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -l json -d 'Print the worker\'s answer as JSON'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from close" -s h -l help -d 'Print help'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
 warn\t''
 info\t''
@@ -278,12 +274,12 @@ trace\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
 json\t''
 journal\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from drain" -l json -d 'Print the worker\'s answer as JSON'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from drain" -s h -l help -d 'Print help'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
 warn\t''
 info\t''
@@ -292,6 +288,10 @@ trace\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
 json\t''
 journal\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l control -d 'The control listener: 127.0.0.1:9001 or unix:/run/ws-worker/control.sock [default: as the configuration says]' -r
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l token-file -d 'File with the token [default: as the configuration says]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l config -d 'The worker\'s configuration [default: /etc/ws-worker/ws-worker.toml]' -r -F
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l timeout -d 'Time for the worker to answer' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from reload" -l json -d 'Print the worker\'s answer as JSON'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from reload" -s h -l help -d 'Print help'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show how the worker is: sockets, messages, hooks, the last closes'
@@ -302,6 +302,14 @@ complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "drain" -d 'Close all sockets and end, as SIGTERM does'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "reload" -d 'Read the configuration again, as SIGHUP does'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand ctl; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
+json\t''
+journal\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l wire -d 'Version to speak: hixie75, hixie76, hybi07, hybi08, rfc6455' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l origin -d 'Origin to send [default: http://HOST in hixie75 and 76, which need one, otherwise none]; \'\' sends none' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l protocol -d 'Subprotocol to offer; may be repeated, best first' -r
@@ -317,14 +325,6 @@ complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l handshak
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l close-timeout -d 'Time for the closing handshake' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l close-code -d 'Code to close with [default: 1000]' -r
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l reason -d 'Reason to close with, at most 123 bytes' -r
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l log-level -d 'What is logged [default: the file\'s log_level, or info]; WS_WORKER_LOG=info,ws_worker::hook=debug sets it for single parts' -r -f -a "error\t''
-warn\t''
-info\t''
-debug\t''
-trace\t''"
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l log-format -d 'text, json or journal [default: text on a terminal, journal under systemd, json elsewhere]' -r -f -a "text\t''
-json\t''
-journal\t''"
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l deflate -d 'Offer permessage-deflate (rfc6455)'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l relaxed -d 'Accept a hixie75 or 76 answer as proxies change it: other order and spelling, another location'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand connect" -l binary -d 'Send lines as binary messages'
@@ -338,10 +338,3 @@ complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and not __fish
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and not __fish_seen_subcommand_from demo serve check ctl connect help" -f -a "ctl" -d 'Tell a running worker: status, list, send, broadcast, close, drain, reload'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and not __fish_seen_subcommand_from demo serve check ctl connect help" -f -a "connect" -d 'Connect as a client of any version: send lines, print messages'
 complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and not __fish_seen_subcommand_from demo serve check ctl connect help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "status" -d 'Show how the worker is: sockets, messages, hooks, the last closes'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "list" -d 'List the open sockets'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "send" -d 'Send a message to one socket'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "broadcast" -d 'Send a message to many sockets'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "close" -d 'Close a socket'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "drain" -d 'Close all sockets and end, as SIGTERM does'
-complete -c ws-worker -n "__fish_ws_worker_using_subcommand help; and __fish_seen_subcommand_from ctl" -f -a "reload" -d 'Read the configuration again, as SIGHUP does'

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod manual;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use ws_worker::config::{DEFAULT_FILE, Flags};
 use ws_worker::log::Format;
@@ -92,21 +92,46 @@ pub(crate) enum Command {
     ///
     /// Serves a page at / that tries the worker in any browser, and sockets at /echo, /chat and /version.
     #[command(after_help = DEMO_EXAMPLES)]
-    Demo(Demo),
+    Demo(Later<Demo>),
     /// Serve sockets and tell an app about them by hooks
     ///
     /// Serves sockets and tells an app about them by hooks. Without --config and --app it reads
     /// /etc/ws-worker/ws-worker.toml.
     #[command(after_help = SERVE_EXAMPLES)]
-    Serve(Serve),
+    Serve(Later<Serve>),
     /// Read a configuration file and say what it means, or what is wrong
-    Check(Check),
+    Check(Later<Check>),
     /// Tell a running worker: status, list, send, broadcast, close, drain, reload
     #[command(after_help = CTL_EXAMPLES)]
-    Ctl(Box<ws_worker::ctl::Options>),
+    Ctl(Later<ws_worker::ctl::Options>),
     /// Connect as a client of any version: send lines, print messages
     #[command(after_help = CONNECT_EXAMPLES)]
-    Connect(Box<ws_worker::connect::Options>),
+    Connect(Later<ws_worker::connect::Options>),
+}
+
+/// A command's flags, which are made when it is the one that is meant: what the others' would take of memory, a worker that runs
+/// would keep.
+#[derive(Debug)]
+pub(crate) struct Later<T>(pub(crate) Box<T>);
+
+impl<T: FromArgMatches> FromArgMatches for Later<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        T::from_arg_matches(matches).map(|flags| Self(Box::new(flags)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
+impl<T: Args> Args for Later<T> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.defer(T::augment_args)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        command.defer(T::augment_args_for_update)
+    }
 }
 
 #[derive(Args, Debug)]
@@ -203,7 +228,9 @@ mod tests {
             .map_err(|error| error.to_string())?
             .command
         {
-            Command::Demo(demo) => Config::demo(&demo.flags.0).map_err(|error| error.to_string()),
+            Command::Demo(Later(demo)) => {
+                Config::demo(&demo.flags.0).map_err(|error| error.to_string())
+            }
             Command::Serve(_) | Command::Check(_) | Command::Ctl(_) | Command::Connect(_) => {
                 Err("another command".to_owned())
             }

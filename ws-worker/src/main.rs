@@ -3,7 +3,7 @@
 mod cli;
 
 use clap::Parser as _;
-use cli::{Cli, Command, Log};
+use cli::{Cli, Command, Later, Log, Serve};
 use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
@@ -19,10 +19,11 @@ const CONFIGURATION: u8 = 78;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Command::Demo(demo) => run(&cli.log, move || Config::demo(&demo.flags.0)),
-        Command::Serve(serve) => {
-            let flags = serve.flags.0;
-            let file = match serve.config {
+        Command::Demo(Later(demo)) => run(&cli.log, move || Config::demo(&demo.flags.0)),
+        Command::Serve(Later(serve)) => {
+            let Serve { config, flags } = *serve;
+            let flags = flags.0;
+            let file = match config {
                 Some(file) => Some(file),
                 None if flags.has("app") => None,
                 None => Some(DEFAULT_FILE.into()),
@@ -32,9 +33,9 @@ fn main() -> ExitCode {
                 None => Config::from_flags(&flags),
             })
         }
-        Command::Check(check) => show(&check.config),
-        Command::Ctl(options) => ExitCode::from(ws_worker::ctl::run(&options)),
-        Command::Connect(options) => ExitCode::from(ws_worker::connect::run(*options)),
+        Command::Check(Later(check)) => show(&check.config),
+        Command::Ctl(Later(options)) => ExitCode::from(ws_worker::ctl::run(&options)),
+        Command::Connect(Later(options)) => ExitCode::from(ws_worker::connect::run(*options)),
     }
 }
 
