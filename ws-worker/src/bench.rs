@@ -18,7 +18,7 @@ const NOW: Instant = Instant::at(1_000);
 pub struct Wheel {
     timers: Timers,
     armed: Vec<Armed>,
-    due: Vec<Entry>,
+    due: Vec<u32>,
     now: u64,
 }
 
@@ -53,8 +53,8 @@ impl Wheel {
         while let Some(at) = self.timers.poll_timeout() {
             self.now = at.as_millis();
             self.timers.take_due(at, &mut self.due);
-            for entry in self.due.drain(..) {
-                if let Some(armed) = self.armed.get_mut(entry.slot as usize) {
+            for slot in self.due.drain(..) {
+                if let Some(armed) = self.armed.get_mut(slot as usize) {
                     asked += usize::from(self.timers.disarm(armed));
                 }
             }

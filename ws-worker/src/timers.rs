@@ -7,8 +7,11 @@ use ws_proto::Instant;
 const TICK: u64 = 16;
 /// Ticks the wheel reaches ahead (65 s); what lies further is asked at its edge and armed anew.
 const SLOTS: usize = 4096;
+/// Entries whose memory an empty wheel keeps.
+const KEPT: usize = 1024;
 
-/// Who is to be asked: a client's slot and generation.
+/// A client's slot and generation. The wheel keeps the slot alone: whoever has it next waits for an entry of its own, and is not
+/// asked by this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) slot: u32,
@@ -24,10 +27,21 @@ impl Armed {
     pub(crate) const NEVER: Self = Self(u64::MAX);
 }
 
-/// The wheel.
+/// An entry, and the one that was put into the same tick before it, by its number.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    slot: u32,
+    before: u32,
+}
+
+/// The wheel. An entry takes eight bytes wherever it lies, and a tick without entries four.
 #[derive(Debug)]
 pub(crate) struct Timers {
-    slots: Vec<Vec<Entry>>,
+    /// The number of each tick's last entry, counted from one: zero, which costs nothing to write, is none.
+    last: Vec<u32>,
+    entries: Vec<Link>,
+    /// The last of the entries that are free, likewise.
+    free: u32,
     occupied: [u64; SLOTS / 64],
     /// The next tick that was not handed out.
     next: u64,
@@ -38,7 +52,9 @@ pub(crate) struct Timers {
 impl Timers {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
-            slots: vec![Vec::new(); SLOTS],
+            last: vec![0; SLOTS],
+            entries: Vec::new(),
+            free: 0,
             occupied: [0; SLOTS / 64],
             next: now.as_millis() / TICK,
             earliest: u64::MAX,
@@ -73,10 +89,24 @@ impl Timers {
         armed.0 = tick;
         self.earliest = self.earliest.min(tick);
         let slot = tick as usize % SLOTS;
-        if let (Some(entries), Some(word)) =
-            (self.slots.get_mut(slot), self.occupied.get_mut(slot / 64))
+        if let (Some(last), Some(word)) =
+            (self.last.get_mut(slot), self.occupied.get_mut(slot / 64))
         {
-            entries.push(entry);
+            let link = Link {
+                slot: entry.slot,
+                before: *last,
+            };
+            match self.entries.get_mut(self.free.wrapping_sub(1) as usize) {
+                Some(free) => {
+                    *last = self.free;
+                    self.free = free.before;
+                    *free = link;
+                }
+                None => {
+                    self.entries.push(link);
+                    *last = self.entries.len() as u32;
+                }
+            }
             *word |= 1 << (slot % 64);
         }
     }
@@ -124,25 +154,33 @@ impl Timers {
         self.earliest <= now.as_millis() / TICK
     }
 
-    /// Moves all entries up to `now` into `due`. Each has left the wheel: its owner asks [`disarm`](Self::disarm) and arms
-    /// again.
-    pub(crate) fn take_due(&mut self, now: Instant, due: &mut Vec<Entry>) {
+    /// Moves the slots of all entries up to `now` into `due`, in their order. Each has left the wheel: its owner asks
+    /// [`disarm`](Self::disarm) and arms again.
+    pub(crate) fn take_due(&mut self, now: Instant, due: &mut Vec<u32>) {
         let current = now.as_millis() / TICK;
         while self.earliest <= current {
             let slot = self.earliest as usize % SLOTS;
-            if let (Some(entries), Some(word)) =
-                (self.slots.get_mut(slot), self.occupied.get_mut(slot / 64))
+            if let (Some(last), Some(word)) =
+                (self.last.get_mut(slot), self.occupied.get_mut(slot / 64))
             {
-                due.append(entries);
-                if entries.capacity() > 64 {
-                    *entries = Vec::new();
+                let begin = due.len();
+                let mut number = std::mem::take(last);
+                while let Some(link) = self.entries.get_mut(number.wrapping_sub(1) as usize) {
+                    due.push(link.slot);
+                    let before = std::mem::replace(&mut link.before, self.free);
+                    self.free = std::mem::replace(&mut number, before);
                 }
+                due.get_mut(begin..).unwrap_or_default().reverse();
                 *word &= !(1 << (slot % 64));
             }
             self.next = self.earliest + 1;
             self.earliest = self.search();
         }
         self.next = self.next.max(current);
+        if self.earliest == u64::MAX && self.entries.len() > KEPT {
+            self.entries = Vec::new(); // What many needed at once is given back when nobody is left.
+            self.free = 0;
+        }
     }
 }
 
@@ -165,7 +203,37 @@ mod tests {
     fn due_at(timers: &mut Timers, now: u64) -> Vec<u32> {
         let mut due = Vec::new();
         timers.take_due(Instant::at(now), &mut due);
-        due.iter().map(|entry| entry.slot).collect()
+        due
+    }
+
+    #[test]
+    fn whatever_comes_and_goes_every_entry_comes_once_and_in_its_order() {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut timers = Timers::new(Instant::at(0));
+        let mut waiting: Vec<(u64, u32)> = Vec::new();
+        let mut most = 0;
+        for slot in 0..20_000 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let now = u64::from(slot) * 5;
+            let deadline = now + (random >> 33) % 3_000;
+            arm(&mut timers, now, slot, &mut Armed::NEVER.clone(), deadline);
+            waiting.push((deadline.div_ceil(TICK).max(now / TICK), slot));
+            most = most.max(waiting.len());
+            if slot % 50 == 0 {
+                let tick = now / TICK;
+                let mut due: Vec<_> = waiting.iter().filter(|(at, _)| *at <= tick).collect();
+                due.sort();
+                let due: Vec<u32> = due.into_iter().map(|(_, slot)| *slot).collect();
+                assert_eq!(due_at(&mut timers, now), due);
+                waiting.retain(|(at, _)| *at > tick);
+            }
+        }
+        assert!(timers.entries.len() <= most, "what is free is used again");
+        timers.entries.resize(KEPT + 1, Link { slot: 0, before: 0 });
+        assert!(!due_at(&mut timers, 1_000_000).is_empty());
+        assert_eq!((timers.entries.capacity(), timers.free), (0, 0));
     }
 
     #[test]

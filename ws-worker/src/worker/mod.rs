@@ -110,7 +110,7 @@ pub(crate) struct Worker {
     accept_pending: bool,
     inbox: Inbox,
     timers: Timers,
-    due: Vec<Entry>,
+    due: Vec<u32>,
     /// Clients whose share of a turn was used up.
     awake: VecDeque<Entry>,
     /// Handshakes in the order of their first byte, the oldest first to make room.
@@ -453,12 +453,13 @@ impl Worker {
         }
         let mut due = std::mem::take(&mut self.due);
         self.timers.take_due(self.common.now, &mut due);
-        for entry in due.drain(..) {
-            if let Some(client) = self.clients.get_mut(entry)
+        for slot in due.drain(..) {
+            if let Some(client) = self.clients.at_mut(slot)
                 && self.timers.disarm(&mut client.armed)
             {
                 client.flags.set(Flags::CALM, false);
                 client.flags.raise(Flags::READABLE, is_late);
+                let entry = client.entry;
                 self.serve(entry);
             }
         }
