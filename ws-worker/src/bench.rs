@@ -77,14 +77,9 @@ impl Crowd {
     /// The system's: there is one socket behind them all.
     pub fn new(clients: usize) -> io::Result<Self> {
         let (stream, _) = mio::net::UnixStream::pair()?;
-        let full = || {
-            let mut outbound = Outbound::new();
-            outbound.writable = false;
-            outbound
-        };
         Ok(Self {
             stream: Stream::Unix(stream),
-            clients: (0..clients).map(|_| full()).collect(),
+            clients: (0..clients).map(|_| Outbound::full(NOW)).collect(),
         })
     }
 

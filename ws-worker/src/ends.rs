@@ -17,55 +17,59 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Ends that are kept for who looks.
 const KEPT: usize = 32;
 
-/// What a client said of itself when it came, in one piece of heap: the parts' lengths, then the parts.
+/// What a client said of itself when it came, in one piece of heap: its parts, as far as there are any, with a byte between
+/// them that no text has. Every socket has it, so each byte counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct About(Box<[u8]>);
 
 const PARTS: usize = 5;
-/// A part that there is none of.
-const ABSENT: u16 = u16::MAX;
-
-/// Cuts a part whose length would be none.
-fn fitting(part: &str) -> &str {
-    let mut end = part.len().min(usize::from(ABSENT) - 1);
-    while !part.is_char_boundary(end) {
-        end -= 1;
-    }
-    part.get(..end).unwrap_or_default()
-}
+/// Stands between two parts. None of these is ever in UTF-8.
+const BETWEEN: u8 = 0xff;
+/// A part that there is none of, before one that there is.
+const ABSENT: u8 = 0xfe;
+/// Stands for how nearly all peers begin.
+const TCP: u8 = 0xfd;
+const TCP_WORDS: &str = "tcp:";
 
 impl About {
-    /// Keeps peer, resource, origin, subprotocol and the request's id, of each at most 65,534 bytes.
+    /// Keeps peer, resource, origin, subprotocol and the request's id.
     pub(crate) fn new(parts: [Option<&str>; PARTS]) -> Self {
-        let parts = parts.map(|part| part.map(fitting));
-        let length: usize = parts.iter().flatten().map(|part| part.len()).sum();
-        let mut bytes = Vec::with_capacity(2 * PARTS + length);
-        for part in parts {
-            let length = part.map_or(ABSENT, |part| part.len() as u16);
-            bytes.extend_from_slice(&length.to_le_bytes());
-        }
-        for part in parts.iter().flatten() {
-            bytes.extend_from_slice(part.as_bytes());
+        let count = PARTS - parts.iter().rev().take_while(|part| part.is_none()).count();
+        let parts = parts
+            .into_iter()
+            .take(count)
+            .enumerate()
+            .map(|(place, part)| {
+                let tcp = part.filter(|_| place == 0);
+                match (part, tcp.and_then(|part| part.strip_prefix(TCP_WORDS))) {
+                    (_, Some(address)) => (Some(TCP), address),
+                    (Some(part), None) => (None, part),
+                    (None, None) => (Some(ABSENT), ""),
+                }
+            });
+        // Exactly so much: what is given back of a few bytes too many, nobody else can use.
+        let lengths = parts
+            .clone()
+            .map(|(mark, text)| usize::from(mark.is_some()) + text.len());
+        let mut bytes = Vec::with_capacity(lengths.sum::<usize>() + count.saturating_sub(1));
+        for (place, (mark, text)) in parts.enumerate() {
+            bytes.extend((place > 0).then_some(BETWEEN));
+            bytes.extend(mark);
+            bytes.extend_from_slice(text.as_bytes());
         }
         Self(bytes.into_boxed_slice())
     }
 
     fn part(&self, place: usize) -> Option<&str> {
-        let (lengths, text) = self.0.split_at_checked(2 * PARTS)?;
-        let (lengths, _) = lengths.as_chunks::<2>();
-        let mut lengths = lengths.iter().map(|length| u16::from_le_bytes(*length));
-        let before = lengths
-            .by_ref()
-            .take(place)
-            .filter(|length| *length != ABSENT);
-        let begin = before.map(usize::from).sum();
-        let length = lengths.next().filter(|length| *length != ABSENT)?;
-        std::str::from_utf8(text.get(begin..begin + usize::from(length))?).ok()
+        text(&self.0, place)
     }
 
     /// The client's address as far as the proxy is trusted.
-    pub(crate) fn peer(&self) -> &str {
-        self.part(0).unwrap_or_default()
+    pub(crate) fn peer(&self) -> String {
+        match self.0.split_first() {
+            Some((&TCP, rest)) => TCP_WORDS.to_owned() + text(rest, 0).unwrap_or_default(),
+            _ => text(&self.0, 0).unwrap_or_default().to_owned(),
+        }
     }
 
     /// Path and query as they came.
@@ -95,6 +99,12 @@ impl About {
             None => escaped(self.resource()).to_string(),
         }
     }
+}
+
+/// Returns the text between two marks.
+fn text(bytes: &[u8], place: usize) -> Option<&str> {
+    let part = bytes.split(|byte| *byte == BETWEEN).nth(place)?;
+    std::str::from_utf8(part).ok()
 }
 
 /// A connection that has ended.
@@ -132,7 +142,7 @@ impl Ended {
             route = route.map_or("", |route| route.path.as_str()),
             path = self.about.path(),
             version = self.version.name(),
-            peer = escaped(self.about.peer()).to_string(),
+            peer = escaped(&self.about.peer()).to_string(),
             origin,
             protocol,
             seconds = self.lasted.as_secs_f64(),
@@ -287,15 +297,20 @@ mod tests {
         let about = About::new([None, Some("/"), Some("http://あ"), None, Some("r1")]);
         assert_eq!(
             (about.peer(), about.origin(), about.request()),
-            ("", Some("http://あ"), Some("r1"))
+            (String::new(), Some("http://あ"), Some("r1"))
         );
         assert_eq!(About::default().resource(), "");
         let long = "あ".repeat(30_000);
         let about = About::new([None, Some(&long), Some("o"), None, None]);
         assert_eq!(
-            (about.resource().len(), about.origin()),
-            (65_532, Some("o"))
+            (about.resource(), about.origin()),
+            (long.as_str(), Some("o"))
         );
+        let about = About::new([Some("127.0.0.1:50000"), Some("/echo"), None, None, None]);
+        assert_eq!(about.0.len(), 21);
+        let about = About::new([Some("tcp:127.0.0.1:50000"), Some("/echo"), None, None, None]);
+        assert_eq!((about.0.len(), about.resource()), (22, "/echo"));
+        assert_eq!(about.peer(), "tcp:127.0.0.1:50000");
     }
 
     #[test]

@@ -41,22 +41,53 @@ struct Backlog {
     len: usize,
     /// When bytes last left, or when there were none.
     progress: Instant,
+    /// Edge-triggered: set by an event, cleared by `WouldBlock` and by a write that was not all.
+    writable: bool,
 }
 
-/// The way out of one client: its backlog and whether the socket takes bytes.
-#[derive(Debug)]
+impl Backlog {
+    /// Begins with nothing, behind a socket that has no room.
+    fn new(now: Instant) -> Self {
+        Self {
+            segments: VecDeque::with_capacity(4),
+            offset: 0,
+            len: 0,
+            progress: now,
+            writable: false,
+        }
+    }
+}
+
+/// Takes a socket without room for one that took nothing.
+fn or_nothing(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        written => written,
+    }
+}
+
+/// The way out of one client. The socket is taken to have room until it says otherwise; then there is a backlog.
+#[derive(Debug, Default)]
 pub(crate) struct Outbound {
     backlog: Option<Box<Backlog>>,
-    /// Edge-triggered: set by an event, cleared by `WouldBlock`.
-    pub(crate) writable: bool,
 }
 
 impl Outbound {
-    pub(crate) fn new() -> Self {
+    /// Begins with a socket that takes nothing.
+    #[cfg(any(test, feature = "bench"))]
+    pub(crate) fn full(now: Instant) -> Self {
         Self {
-            backlog: None,
-            writable: true,
+            backlog: Some(Box::new(Backlog::new(now))),
         }
+    }
+
+    /// Notes that the socket has room again; returns whether anything waits for it.
+    #[inline]
+    pub(crate) fn note_writable(&mut self) -> bool {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.writable = true;
+        }
+        self.backlog.is_some()
     }
 
     /// Returns whether anything waits.
@@ -99,14 +130,12 @@ impl Outbound {
             if out.is_empty() {
                 return Ok(());
             }
-            if self.writable {
-                let written = stream.write(out.as_slice());
-                if matches!(written, Ok(count) if count == out.len()) {
-                    out.clear(KEEP);
-                    return Ok(());
-                }
-                return self.keep_rest(now, out, written);
+            let written = stream.write(out.as_slice());
+            if matches!(written, Ok(count) if count == out.len()) {
+                out.clear(KEEP);
+                return Ok(());
             }
+            return self.keep_rest(now, out, written);
         }
         self.flush_behind(now, stream, out)
     }
@@ -119,7 +148,6 @@ impl Outbound {
         out: &mut Output,
         written: io::Result<usize>,
     ) -> io::Result<()> {
-        self.writable = false;
         let kept = match written {
             Ok(count) => {
                 let rest = out.as_slice().get(count..).unwrap_or_default();
@@ -174,14 +202,12 @@ impl Outbound {
                 IoSlice::new(tail),
             ];
             let total = out.len() + head.len() + message.payload().len() + tail.len();
-            written = self
-                .try_write(|| stream.write_vectored(&slices))
-                .inspect_err(|_| out.clear(KEEP))?;
+            written =
+                or_nothing(stream.write_vectored(&slices)).inspect_err(|_| out.clear(KEEP))?;
             if written == total {
                 out.clear(KEEP);
                 return Ok(());
             }
-            self.writable = false;
         }
         // What is left, piece by piece; an owned payload is moved and not copied.
         let mut skip = written;
@@ -210,11 +236,10 @@ impl Outbound {
     ) -> io::Result<()> {
         let mut skip = 0;
         if self.backlog.is_none() {
-            skip = self.try_write(|| stream.write(joined))?;
+            skip = or_nothing(stream.write(joined))?;
             if skip == joined.len() {
                 return Ok(());
             }
-            self.writable = false;
         }
         for frame in frames {
             skip = self.push_rest(now, Segment::Shared(Arc::clone(frame)), skip);
@@ -224,10 +249,9 @@ impl Outbound {
 
     /// Writes what waits, as far as the socket takes it.
     pub(crate) fn drain(&mut self, now: Instant, stream: &mut Stream) -> io::Result<()> {
-        while self.writable {
-            let Some(backlog) = &self.backlog else {
-                return Ok(());
-            };
+        while let Some(backlog) = &mut self.backlog
+            && backlog.writable
+        {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut offered = 0;
             let mut count = 0;
@@ -241,31 +265,17 @@ impl Outbound {
             let written = match stream.write_vectored(slices.get(..count).unwrap_or_default()) {
                 Ok(written) => written,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.writable = false;
+                    backlog.writable = false;
                     return Ok(());
                 }
                 Err(error) => return Err(error),
             };
             if written < offered {
-                self.writable = false;
+                backlog.writable = false;
             }
             self.advance(now, written);
         }
         Ok(())
-    }
-
-    fn try_write(&mut self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
-        if !self.writable {
-            return Ok(0);
-        }
-        match write() {
-            Ok(written) => Ok(written),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.writable = false;
-                Ok(0)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     fn advance(&mut self, now: Instant, mut written: usize) {
@@ -304,14 +314,9 @@ impl Outbound {
         if left == 0 {
             return;
         }
-        let backlog = self.backlog.get_or_insert_with(|| {
-            Box::new(Backlog {
-                segments: VecDeque::with_capacity(4),
-                offset: 0,
-                len: 0,
-                progress: now,
-            })
-        });
+        let backlog = self
+            .backlog
+            .get_or_insert_with(|| Box::new(Backlog::new(now)));
         debug_assert!(
             offset == 0 || backlog.segments.is_empty(),
             "only the first segment is partly gone"
@@ -364,7 +369,7 @@ mod tests {
     #[test]
     fn whatever_the_socket_takes_the_peer_reads_a_prefix_in_order() {
         let (mut stream, mut peer) = pair();
-        let mut outbound = Outbound::new();
+        let mut outbound = Outbound::default();
         let mut out = Output::default();
         let mut expected = Vec::new();
         let mut received = Vec::new();
@@ -401,13 +406,13 @@ mod tests {
                 let mut some = vec![0; 20_000];
                 let count = peer.read(&mut some).unwrap();
                 received.extend_from_slice(some.get(..count).unwrap());
-                outbound.writable = true;
+                outbound.note_writable();
                 outbound.drain(at(1), &mut stream).unwrap();
             }
         }
         peer.set_nonblocking(true).unwrap();
         while received.len() < expected.len() {
-            outbound.writable = true;
+            outbound.note_writable();
             outbound.drain(at(2), &mut stream).unwrap();
             let mut some = vec![0; 65_536];
             let count = peer.read(&mut some).unwrap();
@@ -420,8 +425,7 @@ mod tests {
     #[test]
     fn broadcasts_of_a_few_bytes_wait_in_few_segments() {
         let (mut stream, _peer) = pair();
-        let mut outbound = Outbound::new();
-        outbound.writable = false;
+        let mut outbound = Outbound::full(at(0));
         let frame: Arc<[u8]> = Arc::from(&b"\x81\0"[..]);
         for _ in 0..50_000 {
             let frames = std::slice::from_ref(&frame);
@@ -441,14 +445,18 @@ mod tests {
         let (mut stream, peer) = pair();
         drop(peer);
         out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols");
-        assert!(Outbound::new().flush(at(0), &mut stream, &mut out).is_err());
+        assert!(
+            Outbound::default()
+                .flush(at(0), &mut stream, &mut out)
+                .is_err()
+        );
         assert!(out.is_empty());
         out.extend_from_slice(b"pong");
         let mut connection = Connection::new(at(0), Version::Rfc6455, Role::Server, Arc::default());
         let message = Message::binary(&[0; 20_000]);
         let framed = connection.frame(at(0), &message).unwrap();
         assert!(
-            Outbound::new()
+            Outbound::default()
                 .write_framed(at(0), &mut stream, &mut out, &framed, message)
                 .is_err()
         );
@@ -458,14 +466,14 @@ mod tests {
     #[test]
     fn a_peer_that_takes_nothing_is_stalled_since_the_last_progress() {
         let (mut stream, _peer) = pair();
-        let mut outbound = Outbound::new();
+        let mut outbound = Outbound::default();
         let mut out = Output::default();
         assert_eq!(outbound.stalled_since(), None);
         out.extend_from_slice(&vec![0; 4_000_000]);
         outbound.flush(at(5), &mut stream, &mut out).unwrap();
         assert_eq!(outbound.stalled_since(), Some(at(5)));
         assert!(outbound.is_above_high_mark() && !outbound.is_below_low_mark());
-        outbound.writable = true;
+        outbound.note_writable();
         outbound.drain(at(9), &mut stream).unwrap();
         assert_eq!(outbound.stalled_since(), Some(at(5)));
     }

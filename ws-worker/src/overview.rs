@@ -278,7 +278,7 @@ fn last(process: &Process, ended: &Ended) -> Last {
         route: route.map_or_else(String::new, |route| route.path.clone()),
         path: ended.about.path(),
         version: ended.version.name(),
-        peer: escaped(ended.about.peer()).to_string(),
+        peer: escaped(&ended.about.peer()).to_string(),
         origin: ended
             .about
             .origin()

@@ -53,7 +53,7 @@ impl Client {
         let Some(closed) = connection.closed().cloned() else {
             return;
         };
-        let ours = self.closing.take();
+        let ours = self.cold.as_mut().and_then(|cold| cold.closing.take());
         let reason;
         let end = match (&ours, closed.cause) {
             (
@@ -184,6 +184,15 @@ impl Client {
         self.flags.set(Flags::BROKEN, true);
     }
 
+    /// Keeps who began to close, and with what words.
+    pub(super) fn note_closing(&mut self, by: ClosedBy, code: CloseCode, reason: &str) {
+        self.cold.get_or_insert_default().closing = Some(Box::new(Closing {
+            by,
+            code,
+            reason: reason.to_owned(),
+        }));
+    }
+
     /// Begins the closing handshake after what is queued, and writes it.
     pub(crate) fn close(
         &mut self,
@@ -195,12 +204,8 @@ impl Client {
         if let Phase::Open(connection) = &mut self.phase
             && !connection.is_closing()
         {
-            self.closing = Some(Box::new(Closing {
-                by,
-                code,
-                reason: reason.to_owned(),
-            }));
             connection.close(cx.common.now, code, reason, &mut cx.common.out);
+            self.note_closing(by, code, reason);
         }
         self.settle(
             cx,

@@ -172,7 +172,7 @@ impl Client {
             tracing::debug!(
                 refusal = refusal.name(),
                 path = about.path(),
-                peer = escaped(about.peer()).to_string(),
+                peer = escaped(&about.peer()).to_string(),
                 origin = about.origin().map(|text| escaped(text).to_string()),
                 request = about.request().map(|text| escaped(text).to_string()),
                 "handshake refused"
@@ -210,7 +210,7 @@ impl Client {
             dropped: 0,
             finished: false,
         };
-        self.unread = Vec::new();
+        drop(self.take_all_unread());
     }
 
     /// The peer left before it was open.

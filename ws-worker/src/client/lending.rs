@@ -1,6 +1,6 @@
 //! A client's parts as its handler sees them for the length of one call.
 
-use super::{Client, Closing, Common, Context, Flags, LARGE, Phase, route};
+use super::{Client, Common, Context, Flags, LARGE, Phase, route};
 use crate::command::{RouteId, SocketId};
 use crate::config::Route;
 use crate::handler::{ClosedBy, Handler, Lent, SendError, Socket};
@@ -64,12 +64,8 @@ impl Lent for Lending<'_> {
         } else if let Phase::Open(connection) = &mut self.client.phase
             && !connection.is_closing()
         {
-            self.client.closing = Some(Box::new(Closing {
-                by: ClosedBy::App,
-                code,
-                reason: reason.to_owned(),
-            }));
             connection.close(self.common.now, code, reason, &mut self.common.out);
+            self.client.note_closing(ClosedBy::App, code, reason);
         }
     }
 

@@ -27,7 +27,7 @@ pub(crate) use ending::Drop;
 pub(crate) use flags::Flags;
 pub(crate) use opening::{Cold, Opening};
 
-use ending::Closing;
+use account::Held;
 use opening::Step;
 
 /// Bytes a client may have read in one turn before others have theirs.
@@ -75,19 +75,15 @@ pub(crate) struct Client {
     pub(crate) stream: Stream,
     pub(crate) outbound: Outbound,
     pub(crate) phase: Phase,
-    /// Read but not yet taken: a queue is full, a turn's share used up, or a head waits for its decision.
-    unread: Vec<u8>,
+    /// What of it counts in the memory gauge, where anything does.
+    held: Option<Box<Held>>,
     /// What it said when it came, where somebody may ask for it.
     about: About,
-    /// What the app said of it.
+    /// What the app said of it, or we at its end.
     pub(crate) cold: Option<Box<Cold>>,
-    /// Who began to close, and with what words, if it was us.
-    closing: Option<Box<Closing>>,
     pub(crate) key: [u8; 16],
     pub(crate) entry: Entry,
     pub(crate) armed: Armed,
-    /// Bytes of ours in the process's memory gauge.
-    accounted: usize,
     /// Payloads from the client, and to it.
     bytes_in: u64,
     bytes_out: u64,
@@ -99,8 +95,8 @@ pub(crate) struct Client {
     since: Instant,
     opened_at: u32,
     pub(crate) route: RouteId,
-    /// Place among the route's members, while open.
-    pub(crate) place: Option<u32>,
+    /// Place among the route's members, while open; the largest number if it has none.
+    place: u32,
     /// Its address, if sockets of an address are counted.
     counted_peer: Option<Box<std::net::IpAddr>>,
     pub(crate) flags: Flags,
@@ -149,16 +145,14 @@ impl Client {
     pub(crate) fn new(stream: Stream, opening: Opening, entry: Entry, key: [u8; 16]) -> Self {
         Self {
             stream,
-            outbound: Outbound::new(),
+            outbound: Outbound::default(),
             phase: Phase::Opening(Box::new(opening)),
-            unread: Vec::new(),
+            held: None,
             about: About::default(),
             cold: None,
-            closing: None,
             key,
             entry,
             armed: Armed::NEVER,
-            accounted: 0,
             bytes_in: 0,
             bytes_out: 0,
             messages_in: 0,
@@ -167,7 +161,7 @@ impl Client {
             since: Instant::at(0),
             opened_at: 0,
             route: RouteId(0),
-            place: None,
+            place: u32::MAX,
             counted_peer: None,
             flags: Flags::default(),
         }
@@ -265,8 +259,7 @@ impl Client {
     /// Returns whether it is open and holds no bytes, in either direction, of which anybody had to take note.
     #[inline]
     fn holds_nothing(&self) -> bool {
-        self.accounted == 0
-            && self.unread.capacity() == 0
+        self.held.is_none()
             && !self.outbound.has_backlog()
             && matches!(&self.phase, Phase::Open(connection) if connection.memory() == 0)
     }
@@ -282,7 +275,7 @@ impl Client {
         {
             return Verdict::Leaves;
         }
-        let more = self.flags.has(Flags::READABLE) || !self.unread.is_empty();
+        let more = self.flags.has(Flags::READABLE) || self.has_unread();
         if more && self.may_take(cx) && share.is_used_up() {
             Verdict::Again
         } else {
@@ -380,12 +373,12 @@ impl Client {
 
     #[inline(never)]
     fn read(&mut self, cx: &mut Context<'_>, share: &mut Share) {
-        if !self.unread.is_empty() && self.may_take(cx) {
+        if self.has_unread() && self.may_take(cx) {
             self.take_unread(cx, share);
         }
         let mut finished = FINISHED;
         while self.flags.has(Flags::READABLE)
-            && self.unread.is_empty()
+            && !self.has_unread()
             && !self.flags.has(Flags::BROKEN)
             && self.may_take(cx)
         {
@@ -433,7 +426,7 @@ impl Client {
             let mut input = Input::new(bytes);
             self.take(cx, &mut input, share);
             if !input.is_empty() {
-                self.unread = input.as_slice().to_vec();
+                self.keep_unread(input.as_slice().to_vec());
                 self.flags.set(Flags::PIECES, true);
             }
         }
@@ -443,13 +436,13 @@ impl Client {
     /// Takes what an earlier turn left.
     #[inline(never)]
     fn take_unread(&mut self, cx: &mut Context<'_>, share: &mut Share) {
-        let mut bytes = std::mem::take(&mut self.unread);
+        let mut bytes = self.take_all_unread();
         let mut input = Input::new(&mut bytes);
         self.take(cx, &mut input, share);
         let left = input.len();
         if left > 0 {
             bytes.drain(..bytes.len() - left);
-            self.unread = bytes;
+            self.keep_unread(bytes);
         }
     }
 
@@ -743,6 +736,15 @@ impl Client {
         self.flags.has(Flags::PAUSED)
     }
 
+    /// Returns its place among the route's members, if it has one.
+    pub(crate) fn place(&self) -> Option<u32> {
+        (self.place != u32::MAX).then_some(self.place)
+    }
+
+    pub(crate) fn set_place(&mut self, place: Option<u32>) {
+        self.place = place.unwrap_or(u32::MAX);
+    }
+
     pub(crate) fn info(&self, id: SocketId) -> SocketInfo {
         let cold = self.cold.as_deref();
         SocketInfo {
@@ -752,7 +754,7 @@ impl Client {
                 Phase::Open(connection) => connection.version(),
                 Phase::Opening(_) | Phase::Lingering { .. } => Version::Rfc6455,
             },
-            peer: self.about.peer().to_owned(),
+            peer: self.about.peer(),
             resource: self.about.resource().to_owned(),
             origin: self.about.origin().map(str::to_owned),
             protocol: self.about.protocol().map(str::to_owned),
@@ -777,6 +779,6 @@ mod tests {
 
     #[test]
     fn an_idle_client_is_small() {
-        assert!(size_of::<Client>() <= 320, "{}", size_of::<Client>());
+        assert!(size_of::<Client>() <= 272, "{}", size_of::<Client>());
     }
 }

@@ -1,6 +1,7 @@
 //! A client before it is open: the PROXY head where one is due, the handshake, who is really behind the proxy, the route
 //! and its handler's decision. Knows no socket; the client feeds it.
 
+use super::ending::Closing;
 use crate::command::{Action, RouteId, Sent, SocketId};
 use crate::config::{Config, Target, origin_allowed};
 use crate::ends::{self, About};
@@ -17,9 +18,11 @@ use ws_proto::{
     Refusal, Rejection, SendError,
 };
 
-/// What the app has said of a socket, on the heap, only where it has.
+/// What the app has said of a socket, or we at its end: on the heap, only where there is something.
 #[derive(Debug, Default)]
 pub(crate) struct Cold {
+    /// Who began to close, and with what words, if it was us.
+    pub(super) closing: Option<Box<Closing>>,
     /// Names and places.
     pub(crate) groups: Vec<(Arc<str>, u32)>,
     pub(crate) meta: Vec<(Arc<str>, Arc<str>)>,

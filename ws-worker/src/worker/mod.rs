@@ -491,8 +491,7 @@ impl Worker {
         };
         client.flags.raise(Flags::READABLE, readable);
         client.flags.raise(Flags::HANGUP, hangup);
-        client.outbound.writable |= writable;
-        if writable && !readable && !client.outbound.has_backlog() {
+        if writable && !client.outbound.note_writable() && !readable {
             return; // It waits for nothing, as every socket does that has just been accepted.
         }
         if self.common.starved_since.is_none() && self.process.is_out_of_memory() {
@@ -546,14 +545,14 @@ impl Worker {
             return;
         };
         let is_open = matches!(client.phase, Phase::Open(_)) && verdict != Verdict::Leaves;
-        match (is_open, client.place) {
+        match (is_open, client.place()) {
             (true, None) => {
                 if let Some(members) = self.members.get_mut(usize::from(client.route.0)) {
-                    client.place = Some(members.join(entry.slot));
+                    client.set_place(Some(members.join(entry.slot)));
                 }
             }
             (false, Some(place)) => {
-                client.place = None;
+                client.set_place(None);
                 let route = client.route;
                 self.leave_all(entry, route, place);
             }
@@ -602,7 +601,7 @@ impl Worker {
             && let Some(moved) = members.leave(place)
             && let Some(client) = self.clients.at_mut(moved)
         {
-            client.place = Some(place);
+            client.set_place(Some(place));
         }
         let groups = self
             .clients
