@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import apps
+from control import Control
 from support import free_port, wait_for
 from wire import HYBI, VERSIONS, Client, Closed, Refused
 
@@ -196,6 +197,14 @@ def test_meta_is_kept_changed_and_removed(worker, room, run):
         assert says(client, "meta Size 3") == "stored"
         client.close()
     assert room.closed(run)["ws-meta-size"] == "3"
+
+
+def test_meta_of_a_socket_without_groups_is_told_to_who_asks(workers, room, run, tmp_path):
+    worker = workers.serve(f'[[route]]\npath = "/ws"\napp = "{room.url}"', control=f'listen = "unix:{tmp_path}/control.sock"')
+    with opens(worker, run) as client:
+        assert says(client, "meta Colour red") == "stored"
+        said = Control(str(tmp_path / "control.sock"), None).json("GET", f"/sockets/{says(client, 'show Ws-Socket')}")
+        assert (said["groups"], said["meta"]) == ([], {"colour": "red"})
 
 
 def test_a_body_without_an_address_goes_nowhere(worker, run):

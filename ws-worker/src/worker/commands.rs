@@ -308,9 +308,10 @@ impl Worker {
             .routes
             .get(usize::from(client.route.0))
             .map_or(0, |route| route.max_meta);
-        let Some(cold) = client.cold.as_mut() else {
+        if client.cold.is_none() && value.is_none() {
             return;
-        };
+        }
+        let cold = client.cold.get_or_insert_default();
         cold.meta.retain(|(kept, _)| kept != name);
         if let Some(value) = value {
             let used: usize = cold
