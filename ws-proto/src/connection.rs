@@ -8,10 +8,10 @@ use crate::error::{ProtocolError, SendError};
 use crate::frame::hybi::Opcode;
 use crate::frame::{Control, Decoder, Piece, hixie, hybi};
 use crate::framed::{Framed, Variant, encode};
+use crate::gear::Gear;
 use crate::input::{Input, Output};
 use crate::keepalive::{Due, Keepalive, at_least_a_tick};
 use crate::limits::Limits;
-use crate::mask::Keys;
 use crate::message::{Event, Message};
 use crate::time::Instant;
 use crate::utf8;
@@ -74,9 +74,7 @@ pub struct Connection {
     decoder: Decoder,
     assembler: Assembler,
     limits: Arc<Limits>,
-    /// A client has masking keys, a server none.
-    keys: Option<Box<Keys>>,
-    deflate: Option<Deflate>,
+    gear: Gear,
     version: Version,
 }
 
@@ -84,17 +82,16 @@ impl Connection {
     /// Opens one as the handshake leaves it.
     #[must_use]
     pub fn new(now: Instant, version: Version, role: Role, limits: Arc<Limits>) -> Self {
-        let keys = match role {
-            Role::Server => None,
-            Role::Client { mask_seed } => Some(Box::new(Keys::new(mask_seed))),
+        let gear = match role {
+            Role::Server => Gear::None,
+            Role::Client { mask_seed } => Gear::of_client(mask_seed),
         };
         Self {
             state: State::Open(Keepalive::new(now, version.has_ping())),
-            decoder: Decoder::new(version, keys.is_none()),
+            decoder: Decoder::new(version, !gear.is_client()),
             assembler: Assembler::default(),
             limits,
-            keys,
-            deflate: None,
+            gear,
             version,
         }
     }
@@ -103,7 +100,8 @@ impl Connection {
     #[must_use]
     pub fn deflating(mut self, parameters: DeflateParameters) -> Self {
         if cfg!(feature = "deflate") && self.version == Version::Rfc6455 {
-            self.deflate = Some(Deflate::new(parameters, self.keys.is_none()));
+            let deflate = Deflate::new(parameters, !self.gear.is_client());
+            self.gear.set_deflate(Some(deflate));
             self.decoder.allow_deflate();
         }
         self
@@ -112,7 +110,7 @@ impl Connection {
     /// Returns what was agreed about compression, if anything was, until the connection has ended.
     #[must_use]
     pub fn deflate(&self) -> Option<DeflateParameters> {
-        self.deflate.as_ref().map(Deflate::parameters)
+        self.gear.deflate().map(Deflate::parameters)
     }
 
     /// Returns the version.
@@ -263,7 +261,7 @@ impl Connection {
         out: &mut Output,
     ) -> Result<(), SendError> {
         let framing = self.admit(message.is_binary())?;
-        if self.keys.is_none() && self.deflate.is_none() {
+        if let Gear::None = self.gear {
             return encode(framing, &message, &mut out.bytes);
         }
         self.send_otherwise(framing, &message, out)
@@ -280,14 +278,13 @@ impl Connection {
         if self.compresses(message.payload().len()) && self.send_deflated(message, out) {
             return Ok(());
         }
-        match (&mut self.keys, framing) {
-            (Some(keys), Framing::Hybi) => {
-                let opcode = Opcode::of_message(message.is_binary());
-                hybi::encode(opcode, message.payload(), Some(keys.next()), &mut out.bytes);
-                Ok(())
-            }
-            (None, Framing::Hybi) | (_, Framing::Hixie) => encode(framing, message, &mut out.bytes),
+        if self.gear.is_client() && framing == Framing::Hybi {
+            let opcode = Opcode::of_message(message.is_binary());
+            let key = self.gear.next_key();
+            hybi::encode(opcode, message.payload(), key, &mut out.bytes);
+            return Ok(());
         }
+        encode(framing, message, &mut out.bytes)
     }
 
     /// Appends a ping beside those of the heartbeat; [`Event::Pong`] tells how long its answer took. One that still waits
@@ -312,7 +309,7 @@ impl Connection {
     #[must_use]
     #[inline]
     pub fn compresses(&self, length: usize) -> bool {
-        self.deflate.is_some() && self.limits.deflate.unwrap_or_default().min <= length
+        self.gear.deflate().is_some() && self.limits.deflate.unwrap_or_default().min <= length
     }
 
     /// Returns what to write around a payload that the driver writes itself, uncompressed (server role only).
@@ -321,7 +318,7 @@ impl Connection {
     /// As [`send`](Self::send), and [`SendError::State`] in the client role, which must mask.
     #[inline]
     pub fn frame(&mut self, _now: Instant, message: &Message<'_>) -> Result<Framed, SendError> {
-        if self.keys.is_some() {
+        if self.gear.is_client() {
             return Err(SendError::State);
         }
         let framing = self.admit(message.is_binary())?;
@@ -343,11 +340,11 @@ impl Connection {
     /// ```
     #[inline]
     pub fn admits(&self, binary: bool, length: usize) -> Result<Variant, SendError> {
-        if self.keys.is_some() {
+        if self.gear.is_client() {
             return Err(SendError::State);
         }
         let framing = self.admit(binary)?;
-        if self.compresses(length) && self.deflate.as_ref().is_some_and(Deflate::takes_broadcasts) {
+        if self.compresses(length) && self.gear.deflate().is_some_and(Deflate::takes_broadcasts) {
             return Ok(Variant::Deflated);
         }
         Ok(Variant::Plain(framing))
@@ -459,8 +456,7 @@ impl Connection {
     pub fn memory(&self) -> usize {
         let is_idle = matches!(self.state, State::Open(_))
             && self.assembler.is_empty()
-            && self.keys.is_none()
-            && self.deflate.is_none()
+            && matches!(self.gear, Gear::None)
             && self.decoder.memory() == 0;
         if is_idle { 0 } else { self.weigh() }
     }
@@ -472,9 +468,7 @@ impl Connection {
                 size_of::<Closed>() + closed.reason.capacity()
             }
         };
-        let keys = self.keys.as_ref().map_or(0, |_| size_of::<Keys>());
-        let deflate = self.deflate.as_ref().map_or(0, Deflate::memory);
-        self.decoder.memory() + self.assembler.memory() + closed + keys + deflate
+        self.decoder.memory() + self.assembler.memory() + closed + self.gear.memory()
     }
 
     /// What [`receive`](Self::receive) does with everything but a whole message.
@@ -557,7 +551,9 @@ impl Connection {
     /// Takes a compressed message that is one whole frame: it is inflated from where it lies.
     fn whole_deflated<'b>(&self, input: &mut Input<'b>) -> Option<(bool, &'b [u8])> {
         match &self.decoder {
-            Decoder::Hybi(decoder) if self.deflate.is_some() && self.assembler.is_empty() => {
+            Decoder::Hybi(decoder)
+                if self.gear.deflate().is_some() && self.assembler.is_empty() =>
+            {
                 decoder.whole_deflated(input, most_deflated(self.limits.max_message, 1))
             }
             Decoder::Hybi(_) | Decoder::Hixie(_) => None,
@@ -582,7 +578,7 @@ impl Connection {
         payload: &[u8],
         out: &mut Output,
     ) -> Result<Message<'static>, ProtocolError> {
-        let Some(deflate) = &mut self.deflate else {
+        let Some(deflate) = self.gear.deflate_mut() else {
             return Err(ProtocolError::ReservedBits); // Which the decoder has said before.
         };
         let max = self.limits.max_message;
@@ -599,12 +595,12 @@ impl Connection {
     /// Sends a message compressed, unless that does not make it smaller.
     fn send_deflated(&mut self, message: &Message<'_>, out: &mut Output) -> bool {
         let Output { bytes, codec } = out;
-        let compressed =
-            (self.deflate.as_mut()).and_then(|deflate| deflate.compress(message.payload(), codec));
+        let compressed = (self.gear.deflate_mut())
+            .and_then(|deflate| deflate.compress(message.payload(), codec));
         let Some(compressed) = compressed else {
             return false;
         };
-        let key = self.keys.as_mut().map(|keys| keys.next());
+        let key = self.gear.next_key();
         hybi::encode_deflated(message.is_binary(), compressed, key, bytes);
         true
     }
@@ -674,8 +670,8 @@ impl Connection {
     fn end(&mut self, closed: Box<Closed>) {
         self.state = State::Closed(closed);
         self.assembler = Assembler::default();
-        self.decoder = Decoder::new(self.version, self.keys.is_none());
-        self.deflate = None;
+        self.decoder = Decoder::new(self.version, !self.gear.is_client());
+        self.gear.set_deflate(None);
     }
 
     /// Appends a close frame; without a code it is empty.
@@ -697,7 +693,7 @@ impl Connection {
     }
 
     fn send_control(&mut self, control: Control, payload: &[u8], out: &mut Output) {
-        let key = self.keys.as_mut().map(|keys| keys.next());
+        let key = self.gear.next_key();
         hybi::encode(Opcode::Control(control), payload, key, &mut out.bytes);
     }
 

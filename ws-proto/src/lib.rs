@@ -28,6 +28,7 @@ mod headers;
 mod assemble;
 mod deflate;
 mod framed;
+mod gear;
 mod handshake;
 mod keepalive;
 // Floor 4: the two roles.
