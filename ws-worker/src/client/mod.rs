@@ -779,6 +779,6 @@ mod tests {
 
     #[test]
     fn an_idle_client_is_small() {
-        assert!(size_of::<Client>() <= 272, "{}", size_of::<Client>());
+        assert!(size_of::<Client>() <= 264, "{}", size_of::<Client>());
     }
 }
