@@ -144,10 +144,19 @@ impl Stream {
     /// Registers for both directions, once and for all: mio is edge-triggered, readiness is remembered by the owner.
     /// Closing takes the registration along.
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let both = Interest::READABLE | Interest::WRITABLE;
+        self.watch(registry, token, BOTH)
+    }
+
+    /// Registers for reading alone, until [`watch_writing`](Self::watch_writing): who has just been accepted can write, and
+    /// nobody waits to be told.
+    pub(crate) fn register_reading(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.watch(registry, token, Interest::READABLE)
+    }
+
+    fn watch(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.register(registry, token, both),
-            Self::Unix(stream) => stream.register(registry, token, both),
+            Self::Tcp(stream) => stream.register(registry, token, interest),
+            Self::Unix(stream) => stream.register(registry, token, interest),
             #[cfg(test)]
             Self::Scripted(stream) => {
                 stream.register(token);
@@ -155,7 +164,19 @@ impl Stream {
             }
         }
     }
+
+    /// From now on its owner is told, too, when it takes bytes again; at once if it does already.
+    pub(crate) fn watch_writing(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.reregister(registry, token, BOTH),
+            Self::Unix(stream) => stream.reregister(registry, token, BOTH),
+            #[cfg(test)]
+            Self::Scripted(_) => Ok(()),
+        }
+    }
 }
+
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 #[inline(always)] // What is left of it is a comparison.
 fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {

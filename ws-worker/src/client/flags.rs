@@ -33,6 +33,8 @@ impl Flags {
     pub(crate) const HAS_CONTEXT: Self = Self(1 << 12);
     /// Since its accounts were settled something came that was no whole message: it may hold some of it.
     pub(crate) const PIECES: Self = Self(1 << 13);
+    /// Something was to be written once that the socket did not take: the loop is told when it takes bytes again.
+    pub(crate) const WATCHED: Self = Self(1 << 14);
     /// Its messages wait.
     pub(crate) const STOPPED: Self = Self(Self::PAUSED.0 | Self::BLOCKED.0);
     /// It may have to be paused or let go on.

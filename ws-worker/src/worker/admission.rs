@@ -117,7 +117,7 @@ impl Worker {
         };
         if let Err(error) = client
             .stream
-            .register(self.poll.registry(), clients::token(entry))
+            .register_reading(self.poll.registry(), clients::token(entry))
         {
             tracing::warn!(%error, "a socket cannot be registered");
             return self.finish(entry, Verdict::Leaves);

@@ -492,7 +492,7 @@ impl Worker {
         client.flags.raise(Flags::READABLE, readable);
         client.flags.raise(Flags::HANGUP, hangup);
         if writable && !client.outbound.note_writable() && !readable {
-            return; // It waits for nothing, as every socket does that has just been accepted.
+            return; // It waits for nothing.
         }
         if self.common.starved_since.is_none() && self.process.is_out_of_memory() {
             // Not at the end of the turn: until then everybody could take another share.
@@ -582,6 +582,12 @@ impl Worker {
                 }
             }
             Verdict::Rests | Verdict::Stays => {}
+        }
+        if client.outbound.has_backlog() && !client.flags.has(Flags::WATCHED) {
+            // Where the system cannot, it is asked again after the next turn, and a stall has its deadline.
+            let watched =
+                (client.stream).watch_writing(self.poll.registry(), clients::token(entry));
+            client.flags.set(Flags::WATCHED, watched.is_ok());
         }
         let is_calm = client.is_calm();
         if !(is_calm && client.flags.has(Flags::CALM)) {
