@@ -70,37 +70,42 @@ pub(crate) struct Context<'a> {
     pub(crate) process: &'a Process,
 }
 
-/// One accepted socket.
+/// One accepted socket: four cache lines, of which a message touches the first three. With thousands of them that is most of what
+/// it costs here.
+#[repr(C, align(64))]
 pub(crate) struct Client {
+    pub(crate) flags: Flags,
+    pub(crate) route: RouteId,
+    /// Place among the route's members, while open; the largest number if it has none.
+    place: u32,
+    pub(crate) entry: Entry,
     pub(crate) stream: Stream,
     pub(crate) outbound: Outbound,
-    pub(crate) phase: Phase,
     /// What of it counts in the memory gauge, where anything does.
     held: Option<Box<Held>>,
-    /// What it said when it came, where somebody may ask for it.
-    about: About,
-    /// What the app said of it, or we at its end.
-    pub(crate) cold: Option<Box<Cold>>,
-    pub(crate) key: [u8; 16],
-    pub(crate) entry: Entry,
-    pub(crate) armed: Armed,
+    pub(crate) phase: Phase,
     /// Payloads from the client, and to it.
     bytes_in: u64,
     bytes_out: u64,
     messages_in: u64,
     messages_out: u64,
-    /// Of the last ping, in milliseconds; the largest number if there was none.
-    round_trip: u32,
+    /// What it said when it came, where somebody may ask for it.
+    about: About,
+    /// What the app said of it, or we at its end.
+    pub(crate) cold: Option<Box<Cold>>,
+    pub(crate) key: [u8; 16],
+    pub(crate) armed: Armed,
     /// Since when it is open; the same in seconds since 1970.
     since: Instant,
     opened_at: u32,
-    pub(crate) route: RouteId,
-    /// Place among the route's members, while open; the largest number if it has none.
-    place: u32,
+    /// Of the last ping, in milliseconds; the largest number if there was none.
+    round_trip: u32,
     /// Its address, if sockets of an address are counted.
     counted_peer: Option<Box<std::net::IpAddr>>,
-    pub(crate) flags: Flags,
 }
+
+#[cfg(not(any(test, debug_assertions)))] // Their sockets are larger.
+const _: () = assert!(size_of::<Client>() <= 256);
 
 /// Where it stands.
 pub(crate) enum Phase {
@@ -770,15 +775,5 @@ impl Client {
             messages_out: self.messages_out,
             queue: self.outbound.len(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_idle_client_is_small() {
-        assert!(size_of::<Client>() <= 264, "{}", size_of::<Client>());
     }
 }
