@@ -131,10 +131,10 @@ pub(super) fn parse(bytes: &[u8], fields: &mut Vec<Field>) -> Result<Option<(Hea
         Err(httparse::Error::TooManyHeaders) => return Err(Fault::HeadTooLarge),
         Err(_) => return Err(Fault::Syntax),
     };
-    // httparse takes a bare line feed for a line's end.
+    // httparse takes a bare line feed for a line's end, and no line feed for anything else: one stands before every name, and
+    // two at the end.
     let text = bytes.get(..end).unwrap_or_default();
-    let is_bare = |feed: usize| !matches!(text.get(..feed), Some([.., b'\r']));
-    if memchr_iter(b'\n', text).any(is_bare) {
+    if !text.ends_with(b"\r\n\r\n") {
         return Err(Fault::Syntax);
     }
     let (Some(status @ 100..), Some(minor)) = (response.code, response.version) else {
@@ -145,6 +145,9 @@ pub(super) fn parse(bytes: &[u8], fields: &mut Vec<Field>) -> Result<Option<(Hea
     for header in response.headers.iter() {
         let (name, value) = (header.name.as_bytes(), header.value.trim_ascii());
         let start = place(name);
+        if !matches!(text.get(..start), Some([.., b'\r', b'\n'])) {
+            return Err(Fault::Syntax);
+        }
         let colon = start + name.len();
         // A value without bytes may lie anywhere.
         let at = if value.is_empty() {
