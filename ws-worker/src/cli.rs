@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod manual;
 
+use clap::builder::Resettable;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use ws_worker::config::{DEFAULT_FILE, Flags};
@@ -126,12 +127,21 @@ impl<T: FromArgMatches> FromArgMatches for Later<T> {
 
 impl<T: Args> Args for Later<T> {
     fn augment_args(command: clap::Command) -> clap::Command {
-        command.defer(T::augment_args)
+        command.defer(|command| with_flags(command, T::augment_args))
     }
 
     fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        command.defer(T::augment_args_for_update)
+        command.defer(|command| with_flags(command, T::augment_args_for_update))
     }
+}
+
+/// Adds a command's flags, and nothing that their type says of itself.
+fn with_flags(command: clap::Command, add: fn(clap::Command) -> clap::Command) -> clap::Command {
+    let about = command.get_about().cloned();
+    let long = command.get_long_about().cloned();
+    add(command)
+        .about(Resettable::from(about))
+        .long_about(Resettable::from(long))
 }
 
 #[derive(Args, Debug)]
@@ -245,6 +255,21 @@ mod tests {
             command.render_help().to_string()
         } else {
             command.render_long_help().to_string()
+        }
+    }
+
+    #[test]
+    fn a_command_says_of_itself_what_it_said_before_its_flags_were_made() {
+        let mut built = Cli::command();
+        built.build();
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let said = |command: &clap::Command| {
+                let texts = [command.get_about(), command.get_long_about()];
+                texts.map(|text| text.map(ToString::to_string))
+            };
+            let same = built.find_subcommand(name).unwrap();
+            assert_eq!(said(same), said(command), "{name}");
         }
     }
 
