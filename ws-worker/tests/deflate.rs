@@ -15,7 +15,7 @@ use std::time::Instant as Clock;
 use ws_proto::{
     ClientOptions, CloseCode, DeflateLimits, DeflateOffer, DeflateParameters, Limits, WindowBits,
 };
-use ws_worker::handler::{Chat, Echo};
+use ws_worker::handler::{Chat, Echo, Handler, Socket};
 use ws_worker::{Builder, Running, Worker};
 
 /// What a client says that wants to keep all it can.
@@ -194,6 +194,36 @@ fn takeover_is_for_as_many_as_the_budget_has_room_for() {
         let client = deflating(address, "/", KEEPING);
         agreed(&client) == Some("permessage-deflate")
     });
+}
+
+/// Answers whatever comes with something that is worth compressing.
+struct Long;
+
+impl Handler for Long {
+    fn on_message(&mut self, socket: &mut Socket<'_>, _: Message<'_>) {
+        let text = "long ".repeat(200);
+        socket.send(Message::text(&text)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_remembered_of_an_answer_counts_though_the_question_was_plain() {
+    let (running, address) = started(Worker::builder().route_with(
+        "/",
+        || Long,
+        |route| {
+            with_takeover(Arc::make_mut(&mut route.limits));
+        },
+    ));
+    let mut client = deflating(address, "/", KEEPING);
+    assert_eq!(agreed(&client), Some("permessage-deflate"));
+    client.text("short");
+    assert_eq!(first_byte(&client), 0xc1);
+    assert_eq!(client.receive_text().len(), 1_000);
+    let memory = || running.handle().counters().memory.get();
+    wait_for("it to be counted", || memory() > 0);
+    drop(client);
+    wait_for("it to be given back", || memory() == 0);
 }
 
 #[test]

@@ -203,7 +203,9 @@ impl Client {
             if self.flags.has(Flags::READABLE) {
                 self.read(cx, &mut share);
             }
-            return self.settle_after(cx, &share, true);
+            // To answer it may have remembered what it compressed.
+            let holds_nothing = !self.flags.has(Flags::DEFLATES) || self.holds_nothing();
+            return self.settle_after(cx, &share, holds_nothing);
         }
         self.serve_otherwise(cx, &mut share);
         self.settle(cx, &share)
