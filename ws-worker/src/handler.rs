@@ -7,8 +7,8 @@ use crate::command::{Action, Broadcast, Command, RouteId, Scope, SocketId};
 use crate::forwarded::Forwarded;
 use crate::handle::Handle;
 use crate::source::Router;
-use std::cell::OnceCell;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 use ws_proto::{CloseCode, Headers, Message, Rejection, Request, Version};
 
@@ -52,7 +52,7 @@ pub struct Connecting<'a> {
     pub(crate) id: SocketId,
     pub(crate) forwarded: &'a Forwarded,
     /// Empty until somebody asks for it.
-    pub(crate) location: OnceCell<String>,
+    pub(crate) location: OnceLock<String>,
 }
 
 impl<'a> std::ops::Deref for Connecting<'a> {

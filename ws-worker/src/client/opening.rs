@@ -9,9 +9,9 @@ use crate::forwarded::{Forwarded, Peer, forwarded};
 use crate::handler::{Accept, Connecting, Decision, Handler};
 use crate::process::Process;
 use crate::proxy_protocol::{self, Parsed, Proxied};
-use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use ws_proto::{
     Answer, Connection, Handshake, HeadLimits, Headers, Input, Instant, Limits, Output, Ready,
@@ -188,7 +188,7 @@ impl Opening {
             request,
             id,
             forwarded: &forwarded,
-            location: OnceCell::new(),
+            location: OnceLock::new(),
         };
         let handler = handlers
             .get_mut(usize::from(route.id.0))

@@ -190,7 +190,7 @@ impl Worker {
         action: impl FnOnce() -> Action,
     ) -> Sent {
         let Some(entry) = self.open_entry(id) else {
-            return self.keep(id, action(), message.payload().len());
+            return self.keep(id, action, message.payload().len());
         };
         let message = message.as_borrowed();
         // What is routed behind waiting commands would come back here for ever: this is the front of that queue.
@@ -221,7 +221,7 @@ impl Worker {
     }
 
     /// Keeps a command for a socket whose handshake is not over: the app knows its id since it was asked.
-    fn keep(&mut self, id: SocketId, action: Action, bytes: usize) -> Sent {
+    fn keep(&mut self, id: SocketId, action: impl FnOnce() -> Action, bytes: usize) -> Sent {
         let routes = &self.process.config.routes;
         let Some(client) = self.clients.find(id) else {
             return Sent::Gone;
@@ -230,14 +230,17 @@ impl Worker {
             .get(usize::from(client.route.0))
             .map_or(0, |route| route.max_output);
         match &mut client.phase {
-            Phase::Opening(opening) => opening.keep(action, bytes, limit).unwrap_or(Sent::Gone),
+            Phase::Opening(opening) => {
+                let kept = opening.keep(action(), bytes, limit);
+                kept.unwrap_or(Sent::Gone)
+            }
             Phase::Open(_) | Phase::Lingering { .. } => Sent::Gone,
         }
     }
 
     /// Likewise, for what is answered by whether the socket is there.
     fn keep_found(&mut self, id: SocketId, action: Action) -> Found {
-        match self.keep(id, action, 0) {
+        match self.keep(id, || action, 0) {
             Sent::Queued => Found::Yes,
             Sent::Full => Found::Full,
             Sent::Gone | Sent::Unsupported => Found::No,
