@@ -4,7 +4,8 @@
 use crate::deflate::Codec;
 use alloc::vec::Vec;
 
-/// Bytes received and not yet taken, borrowed mutably so that payload is unmasked where it lies.
+/// Bytes received and not yet taken, borrowed mutably so that payload is unmasked where it lies, or over its own head. What stands
+/// there afterwards is nobody's.
 ///
 /// ```
 /// # use ws_proto::Input;

@@ -1,5 +1,7 @@
 //! The head of an app's answer: bytes → status, where the body ends, where the headers lie. httparse reads it, once; what it
-//! is lenient with, where leniency smuggles, is refused here. Knows no body and no state between pieces.
+//! is lenient with, where leniency smuggles, is refused here. ureq-proto's client wants to make the request as well, from a
+//! header map built for every attempt, where ours is bytes that were rendered once a socket. Knows no body and no state
+//! between pieces.
 
 use memchr::{memchr, memchr_iter};
 use std::mem::MaybeUninit;

@@ -1,6 +1,5 @@
 //! An app's answer as bytes: pieces of an HTTP/1.x response in, one whole answer out. Strict where leniency smuggles.
-//! Knows no socket, no clock and no hook. httparse reads the head: ureq-proto's client wants to make the request as well,
-//! from a header map built for every attempt, where ours is bytes that were rendered once a socket.
+//! Knows no socket, no clock and no hook, and leaves the head to `head`.
 
 pub(crate) use super::head::{Fault, MAX_HEAD, MAX_HEADERS, decimal};
 
