@@ -3,6 +3,7 @@
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -95,22 +96,32 @@ impl Stream {
     // Straight to the system: libc's own calls are points where a thread may be cancelled, which costs as much as the parsing of
     // a frame.
 
-    #[inline]
+    #[inline(always)] // A system call and what is made of its result.
     pub(crate) fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         #[cfg(test)]
         if let Self::Scripted(stream) = self {
             return stream.read(room);
         }
-        retry(|| Ok(recv(self.as_fd(), &mut *room, RecvFlags::empty())?.0))
+        loop {
+            match recv(self.as_fd(), &mut *room, RecvFlags::empty()) {
+                Err(Errno::INTR) => {}
+                result => return Ok(result?.0),
+            }
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         #[cfg(test)]
         if let Self::Scripted(stream) = self {
             return stream.write_vectored(&[IoSlice::new(bytes)]);
         }
-        retry(|| Ok(send(self.as_fd(), bytes, SendFlags::NOSIGNAL)?))
+        loop {
+            match send(self.as_fd(), bytes, SendFlags::NOSIGNAL) {
+                Err(Errno::INTR) => {}
+                result => return Ok(result?),
+            }
+        }
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -123,12 +134,18 @@ impl Stream {
     }
 
     pub(crate) fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-        retry(|| match self {
-            Self::Tcp(stream) => stream.write_vectored(bytes),
-            Self::Unix(stream) => stream.write_vectored(bytes),
-            #[cfg(test)]
-            Self::Scripted(stream) => stream.write_vectored(bytes),
-        })
+        loop {
+            let result = match self {
+                Self::Tcp(stream) => stream.write_vectored(bytes),
+                Self::Unix(stream) => stream.write_vectored(bytes),
+                #[cfg(test)]
+                Self::Scripted(stream) => stream.write_vectored(bytes),
+            };
+            match result {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
     }
 
     /// Sends FIN. A peer that is gone already is no error worth telling.
@@ -177,16 +194,6 @@ impl Stream {
 }
 
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
-#[inline(always)] // What is left of it is a comparison.
-fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {
